@@ -1,0 +1,340 @@
+/**
+ * The server's side of one open stream: a sink, the frames it could not take yet, and a state machine.
+ *
+ *   holding ──▶ live ──▶ ending ──▶ closed
+ *      └───────────┴────────────────▶┘
+ *
+ * holding: history is being replayed, live frames wait in the replay. live: frames go to the sink; while it is full
+ * they wait in the queue. ending: told to go, the sink is finishing. closed: the carrier is gone.
+ *
+ * Nothing here allocates per event. A client that keeps up has no queue.
+ */
+import { controlFrame, type Encoded, encodedOf, type Frame, merge } from './frame.js';
+import { type Gap, gapFrame } from './gap.js';
+import type { Identity } from './identity.js';
+import type { ResolvedOptions } from './options.js';
+import { Queue, type QueueTotals } from './queue.js';
+import type { Channel } from './registry.js';
+import type { Sink, SinkOwner } from './sink.js';
+
+/**
+ * Why a stream ended; the table in docs/reference/events.md says who should come back.
+ *
+ * - `left`: the client went away. - `disconnected`: `disconnect()` or `disconnectUser()`. - `shutdown`: `close()`.
+ * - `overflow`: its buffer was full and the policy is `disconnect`. - `timeout`: it took no byte for `clientTimeout`.
+ * - `expired`: its identity expired. - `max-age`: `maxConnectionAge`. - `failed`: the carrier or the bus broke.
+ */
+export type DisconnectReason =
+  | 'left'
+  | 'disconnected'
+  | 'shutdown'
+  | 'overflow'
+  | 'timeout'
+  | 'expired'
+  | 'max-age'
+  | 'failed';
+
+export const DISCONNECT_REASONS: readonly DisconnectReason[] = [
+  'left',
+  'disconnected',
+  'shutdown',
+  'overflow',
+  'timeout',
+  'expired',
+  'max-age',
+  'failed',
+];
+
+/** What a client tells the broker, and what it counts into. */
+export interface ClientHost {
+  readonly options: ResolvedOptions;
+  /** Ticks of the heartbeat since start. */
+  readonly tick: number;
+  now(): number;
+  /** The client has something to flush. */
+  ready(client: Client): void;
+  wrote(events: number, bytes: number): void;
+  readonly queueTotals: QueueTotals;
+  dropped(events: number): void;
+  /** First drop since the queue was last empty. */
+  overflowed(client: Client, limit: 'frames' | 'bytes'): void;
+  gapTold(client: Client, gap: Gap): void;
+  /** It is over for the application: take it out of every map. */
+  ended(client: Client, reason: DisconnectReason, message: string | undefined, cause: Error | undefined): void;
+  /** The carrier is gone. */
+  closed(client: Client): void;
+}
+
+/** What holds live frames back while history is replayed: see replay.ts. */
+export interface Holder {
+  hold(encoded: Encoded): void;
+  /** The sink takes bytes again. */
+  proceed(): void;
+}
+
+/** Bytes handed to the sink at once when a queue drains: enough to keep a pipe full, little to have in flight. */
+const DRAIN_BYTES = 64 * 1024;
+
+/** Room for a gap frame: two ids of at most 128 bytes, three times, and its text. */
+const GAP_BYTES = 512;
+
+const HOLDING = 0;
+const LIVE = 1;
+const ENDING = 2;
+const CLOSED = 3;
+
+export class Client implements SinkOwner {
+  readonly id: string;
+  readonly identity: Identity;
+  /** ms since 1970. */
+  readonly connectedAt: number;
+  /** Where it is a member; the registry's to change. */
+  readonly channels: Channel[] = [];
+  /** The channel of its own user. */
+  ownUser: Channel | undefined = undefined;
+  /** What it gets at the end of the turn. */
+  pending: Encoded | undefined = undefined;
+  /** Present while history is replayed. */
+  holder: Holder | undefined = undefined;
+  /** Tick of the last write: what spares it a heartbeat. */
+  lastWriteTick: number;
+  /** ms since 1970 at which the stream must end; 0 for never. Later events are not delivered. */
+  deadline = 0;
+  deadlineReason: 'expired' | 'max-age' = 'expired';
+  /** Neighbours in the heartbeat's slot. */
+  before: Client | undefined = undefined;
+  after: Client | undefined = undefined;
+  slot = -1;
+  isBlocked = false;
+  /** Tick since when a full sink took nothing, or since when it is ending. */
+  stalledSince = 0;
+  readonly #host: ClientHost;
+  readonly #sink: Sink;
+  #state = HOLDING;
+  #queue: Queue | undefined = undefined;
+  #progress = 0;
+  /** Frames dropped since the client was last told. */
+  #gap: { requested: string; resumedFrom: string } | undefined = undefined;
+
+  constructor(host: ClientHost, sink: Sink, id: string, identity: Identity) {
+    this.#host = host;
+    this.#sink = sink;
+    this.id = id;
+    this.identity = identity;
+    this.connectedAt = host.now();
+    this.lastWriteTick = host.tick;
+  }
+
+  /** From here on the sink may call back. */
+  open(): void {
+    this.#sink.open(this);
+  }
+
+  get isOver(): boolean {
+    return this.#state >= ENDING;
+  }
+
+  get isLive(): boolean {
+    return this.#state === LIVE;
+  }
+
+  get queuedFrames(): number {
+    return this.#queue?.length ?? 0;
+  }
+
+  get queuedBytes(): number {
+    return this.#queue?.bytes ?? 0;
+  }
+
+  isOn(key: string): boolean {
+    for (const channel of this.channels) if (channel.key === key) return true;
+    return key === `c::${this.id}`;
+  }
+
+  /** Takes frames for the end of the turn; order is restored where two audiences of it were hit. */
+  offer(encoded: Encoded): void {
+    if (this.pending === undefined) {
+      this.pending = encoded;
+      this.#host.ready(this);
+    } else {
+      this.pending = merge(this.pending, encoded);
+    }
+  }
+
+  /** The end of the turn. */
+  flush(now: number): void {
+    const encoded = this.pending;
+    if (encoded === undefined) return;
+    this.pending = undefined;
+    if (this.#state === LIVE) {
+      if (this.deadline !== 0 && this.deadline <= now) this.end(this.deadlineReason);
+      else if (this.isBlocked) this.#enqueue(encoded);
+      else this.write(encoded);
+    } else if (this.#state === HOLDING) {
+      this.holder?.hold(encoded);
+    }
+  }
+
+  /** Hands bytes to the sink, past the queue: for the flush, and for frames of the broker's own. */
+  write(encoded: Encoded): void {
+    this.lastWriteTick = this.#host.tick;
+    this.#host.wrote(encoded.count, encoded.bytes);
+    if (!this.#sink.write(encoded) && !this.isBlocked) {
+      this.isBlocked = true;
+      this.stalledSince = this.#host.tick;
+      this.#progress = this.#sink.progress();
+      const { clientBufferSize, clientBufferBytes } = this.#host.options;
+      this.#queue ??= new Queue(clientBufferSize, clientBufferBytes, this.#host.queueTotals);
+      if (encoded.lastId !== '') this.#queue.lastId = encoded.lastId;
+    }
+  }
+
+  /** History is served: `held` are the live frames that came meanwhile. */
+  goLive(held: readonly Frame[]): void {
+    if (this.#state !== HOLDING) return;
+    this.#state = LIVE;
+    this.holder = undefined;
+    if (held.length === 0) return;
+    const encoded = encodedOf(held);
+    if (this.isBlocked) this.#enqueue(encoded);
+    else this.write(encoded);
+  }
+
+  /** Whether a full sink has taken anything since the last call. */
+  hasProgressed(): boolean {
+    const progress = this.#sink.progress();
+    const moved = progress !== this.#progress;
+    this.#progress = progress;
+    return moved;
+  }
+
+  /**
+   * Ends the stream in an orderly way: what is queued goes out, then a `closing` event, then the end. Safe to call
+   * twice. `reconnectIn`: ms after which the client should come back.
+   */
+  end(reason: DisconnectReason, message?: string, reconnectIn?: number): void {
+    if (this.#state >= ENDING) return;
+    const wasLive = this.#state === LIVE;
+    this.#state = ENDING;
+    this.stalledSince = this.#host.tick;
+    this.pending = undefined;
+    this.holder = undefined;
+    this.#host.ended(this, reason, message, undefined);
+    // An identity that expired must not read on, not even what was queued in time.
+    if (wasLive && reason !== 'expired') this.#handOverQueue();
+    this.#dropQueue();
+    const data = JSON.stringify(message === undefined ? { reason } : { reason, message });
+    this.#sink.end(controlFrame({ retry: reconnectIn, event: 'closing', data }));
+  }
+
+  /** Ends the stream now: for a reader that takes nothing, or a carrier that broke. */
+  fail(reason: DisconnectReason, cause?: Error): void {
+    if (this.#state === CLOSED) return;
+    const wasEnding = this.#state === ENDING;
+    this.#state = ENDING;
+    this.pending = undefined;
+    this.holder = undefined;
+    if (!wasEnding) this.#host.ended(this, reason, undefined, cause);
+    this.#dropQueue();
+    this.#sink.destroy();
+  }
+
+  drained(): void {
+    if (!this.isBlocked || this.#state >= ENDING) return;
+    this.isBlocked = false;
+    const queue = this.#queue!;
+    if (this.#gap !== undefined && this.#host.options.overflow === 'drop-oldest') this.#tellGap();
+    while (!this.isBlocked && queue.length > 0) {
+      const encoded = queue.take(DRAIN_BYTES, this.#host.now());
+      if (encoded !== undefined) this.write(encoded);
+    }
+    if (queue.length > 0) return;
+    if (this.#gap !== undefined) this.#tellGap();
+    if (this.isBlocked) return;
+    this.#queue = undefined;
+    this.holder?.proceed();
+  }
+
+  closed(cause?: Error): void {
+    if (this.#state === CLOSED) return;
+    const wasOver = this.#state === ENDING;
+    this.#state = CLOSED;
+    this.pending = undefined;
+    this.holder = undefined;
+    this.#dropQueue();
+    if (!wasOver) this.#host.ended(this, cause === undefined ? 'left' : 'failed', undefined, cause);
+    this.#host.closed(this);
+  }
+
+  #enqueue(encoded: Encoded): void {
+    const queue = this.#queue!;
+    for (const frame of encoded.frames) {
+      if (!this.#admit(queue, frame)) return;
+    }
+  }
+
+  /** Queues one frame by the overflow policy; false where the client had to go. */
+  #admit(queue: Queue, frame: Frame): boolean {
+    const { overflow } = this.#host.options;
+    // Frames were dropped after the newest in the queue: the gap takes its place before this one.
+    const owesGap = overflow === 'drop-newest' && this.#gap !== undefined;
+    const limit = owesGap ? queue.limitHitBy(2, frame.bytes + GAP_BYTES) : queue.limitHitBy(1, frame.bytes);
+    if (limit === undefined) {
+      if (owesGap) queue.push(this.#takeGap());
+      queue.push(frame);
+      return true;
+    }
+    if (overflow === 'disconnect') {
+      this.#host.dropped(queue.length + 1);
+      this.#host.overflowed(this, limit);
+      this.fail('overflow');
+      return false;
+    }
+    if (this.#gap === undefined) {
+      const requested = overflow === 'drop-oldest' ? queue.lastId : queue.newestId;
+      this.#gap = { requested, resumedFrom: requested };
+      this.#host.overflowed(this, limit);
+    }
+    if (overflow === 'drop-newest') {
+      this.#drop(frame);
+      return true;
+    }
+    while (queue.length > 0 && queue.limitHitBy(1, frame.bytes) !== undefined) this.#drop(queue.shift()!);
+    if (queue.limitHitBy(1, frame.bytes) === undefined) queue.push(frame);
+    else this.#drop(frame);
+    return true;
+  }
+
+  #drop(frame: Frame): void {
+    this.#host.dropped(frame.count);
+    if (frame.lastId !== '') this.#gap!.resumedFrom = frame.lastId;
+  }
+
+  #takeGap(): Frame {
+    const { requested, resumedFrom } = this.#gap!;
+    const gap: Gap = { reason: 'overflow', requested: requested || null, resumedFrom };
+    this.#gap = undefined;
+    this.#host.gapTold(this, gap);
+    return gapFrame(gap, resumedFrom);
+  }
+
+  #tellGap(): void {
+    this.write(this.#takeGap());
+  }
+
+  /** All that waits, at once: the stream ends after it, so nothing can pile up behind. */
+  #handOverQueue(): void {
+    const queue = this.#queue;
+    if (queue === undefined) return;
+    if (this.#gap !== undefined && this.#host.options.overflow === 'drop-oldest') this.#sink.write(this.#takeGap());
+    const encoded = queue.take(Number.POSITIVE_INFINITY, this.#host.now());
+    if (encoded === undefined) return;
+    this.#host.wrote(encoded.count, encoded.bytes);
+    this.#sink.write(encoded);
+  }
+
+  #dropQueue(): void {
+    this.#queue?.clear();
+    this.#queue = undefined;
+  }
+}

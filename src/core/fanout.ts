@@ -1,0 +1,158 @@
+/**
+ * From one event to its clients: frames of a turn are collected per channel, offered to the members once, and
+ * flushed at the end of the turn with one write per client.
+ *
+ * - Cost is per recipient and turn, not per recipient and event: fifty events on one channel are one Batch.
+ * - Clients that are in several channels get the frames merged in dispatch order; those that are in the same
+ *   ones share the merged Batch.
+ * - Membership must not change while frames wait in a channel: whoever changes it calls {@link Fanout.settle} first.
+ * - A flush gives way to the event loop when it has run for `SLICE_MS`; what is published meanwhile is merged
+ *   behind what a client has not got yet.
+ */
+import type { Client } from './client.js';
+import { type Encoded, encodedOf, type Frame, merge } from './frame.js';
+import type { Channel } from './registry.js';
+
+/** Bytes or frames after which a long turn is flushed in the middle, so that sending in a loop stays bounded. */
+const TURN_BYTES = 64 * 1024;
+const TURN_FRAMES = 128;
+
+/** A slice of fan-out, in ms; between slices timers and sockets get their turn. */
+const SLICE_MS = 8;
+
+/** Clients between two looks at the clock. */
+const LOOK_EVERY = 32;
+
+export class Fanout {
+  readonly #now: () => number;
+  #dirty: Channel[] = [];
+  #ready: (Client | undefined)[] = [];
+  #next = 0;
+  #order = 0;
+  #turnBytes = 0;
+  #turnFrames = 0;
+  #isFlushing = false;
+  #immediate: NodeJS.Immediate | undefined = undefined;
+  readonly #run = (): void => {
+    this.#immediate = undefined;
+    this.flush();
+  };
+
+  /** `now`: ms since 1970. */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** True where nothing waits. */
+  get isIdle(): boolean {
+    return this.#dirty.length === 0 && this.#next === this.#ready.length;
+  }
+
+  /** One event for the members of `channel`. */
+  dispatch(channel: Channel, frame: Frame): void {
+    frame.order = ++this.#order;
+    const { single } = channel;
+    if (single !== undefined) {
+      single.offer(frame);
+    } else if (channel.frames === undefined) {
+      channel.frames = [frame];
+      this.#dirty.push(channel);
+    } else {
+      channel.frames.push(frame);
+    }
+    this.#count(frame);
+  }
+
+  /** One event for one client. */
+  dispatchTo(client: Client, frame: Frame): void {
+    frame.order = ++this.#order;
+    client.offer(frame);
+    this.#count(frame);
+  }
+
+  /** `client` has something to flush. */
+  ready(client: Client): void {
+    this.#ready.push(client);
+    this.#schedule();
+  }
+
+  /** Offers what waits in channels to their members: before any change of membership. */
+  settle(): void {
+    if (this.#dirty.length === 0) return;
+    const dirty = this.#dirty;
+    this.#dirty = [];
+    for (const channel of dirty) {
+      const encoded = encodedOf(channel.frames!);
+      channel.frames = undefined;
+      const { single, several } = channel;
+      if (single !== undefined) single.offer(encoded);
+      else if (several !== undefined) offerAll(several, encoded);
+    }
+  }
+
+  /** Writes to every client that has something, for at most a slice; the rest follows in the next turn. */
+  flush(): void {
+    // A listener that publishes while a client is being ended: the loop below takes that up as well.
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    this.#turnBytes = 0;
+    this.#turnFrames = 0;
+    this.settle();
+    const ready = this.#ready;
+    const now = this.#now();
+    const until = performance.now() + SLICE_MS;
+    let next = this.#next;
+    while (next < ready.length) {
+      const client = ready[next]!;
+      ready[next++] = undefined;
+      client.flush(now);
+      if (next % LOOK_EVERY === 0 && performance.now() >= until) break;
+    }
+    if (next < ready.length) {
+      this.#next = next;
+      this.#schedule();
+    } else {
+      this.#ready = [];
+      this.#next = 0;
+    }
+    this.#isFlushing = false;
+  }
+
+  /** Everything, now, however long it takes: for shutdown. */
+  flushAll(): void {
+    do this.flush();
+    while (!this.isIdle);
+    if (this.#immediate !== undefined) clearImmediate(this.#immediate);
+    this.#immediate = undefined;
+  }
+
+  #count(frame: Frame): void {
+    this.#turnBytes += frame.bytes;
+    if (this.#turnBytes > TURN_BYTES || ++this.#turnFrames > TURN_FRAMES) this.flush();
+    else this.#schedule();
+  }
+
+  #schedule(): void {
+    // setImmediate, not a microtask: publishing in a loop with `await` between is one turn too.
+    this.#immediate ??= setImmediate(this.#run);
+  }
+}
+
+/** Most members have nothing yet, or all the same: they share the Batch that comes of merging. */
+function offerAll(members: ReadonlySet<Client>, encoded: Encoded): void {
+  let merged: Map<Encoded, Encoded> | undefined;
+  for (const client of members) {
+    const before = client.pending;
+    if (before === undefined) {
+      client.offer(encoded);
+      continue;
+    }
+    merged ??= new Map();
+    let both = merged.get(before);
+    if (both === undefined) {
+      both = merge(before, encoded);
+      merged.set(before, both);
+    }
+    client.pending = both;
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * Event → bytes. Pure: text in, Buffers out.
+ *
+ * An event is encoded once. Its Buffer holds the SSE text inside one HTTP/1.1 chunk, so a sink that writes to
+ * the raw socket takes the whole Buffer and every other sink takes the text in the middle: one allocation
+ * serves both, and every recipient (bench/README.md: the framing itself is free).
+ */
+
+import type { BusEvent } from './event.js';
+
+/** Bytes that are ready to be written: one event, or several that go out together. */
+export interface Encoded {
+  /** Events in it; 0 for a comment or another frame of the broker's own. */
+  readonly count: number;
+  /** Bytes of SSE text. */
+  readonly bytes: number;
+  /** The SSE text as one HTTP/1.1 chunk (RFC 9112, section 7.1). */
+  readonly chunk: Buffer;
+  /** The SSE text. */
+  readonly payload: Buffer;
+  /** The frames in it, in order. */
+  readonly frames: readonly Frame[];
+  /** Event id of the last event in it; empty where none has one. */
+  readonly lastId: string;
+}
+
+const CR = 13;
+const LF = 10;
+
+/** `text`'s room in a fresh Buffer, with the chunk's size line before and its CRLF after. */
+function allocateChunk(bytes: number): { chunk: Buffer; start: number } {
+  const size = bytes.toString(16);
+  const start = size.length + 2;
+  const chunk = Buffer.allocUnsafe(start + bytes + 2);
+  chunk.write(size, 0, 'latin1');
+  chunk[start - 2] = CR;
+  chunk[start - 1] = LF;
+  chunk[start + bytes] = CR;
+  chunk[start + bytes + 1] = LF;
+  return { chunk, start };
+}
+
+/** The encoded bytes of one event, shared by every recipient. */
+export class Frame implements Encoded {
+  readonly count: number;
+  readonly bytes: number;
+  readonly chunk: Buffer;
+  readonly lastId: string;
+  /** The event it encodes; undefined for frames of the broker's own. */
+  readonly source: BusEvent | undefined;
+  /** Place in the order in which this node dispatched; what merging sorts by. */
+  order = 0;
+  readonly #start: number;
+  #payload: Buffer | undefined = undefined;
+
+  constructor(text: string, source?: BusEvent, lastId = '') {
+    const bytes = Buffer.byteLength(text);
+    const { chunk, start } = allocateChunk(bytes);
+    chunk.write(text, start, 'utf8');
+    this.count = source === undefined ? 0 : 1;
+    this.bytes = bytes;
+    this.chunk = chunk;
+    this.lastId = source === undefined ? lastId : source.id;
+    this.source = source;
+    this.#start = start;
+  }
+
+  get payload(): Buffer {
+    this.#payload ??= this.chunk.subarray(this.#start, this.#start + this.bytes);
+    return this.#payload;
+  }
+
+  get frames(): readonly Frame[] {
+    return [this];
+  }
+
+  /** True where the event is not worth delivering any more. */
+  hasExpired(now: number): boolean {
+    const expiresAt = this.source?.expiresAt;
+    return expiresAt !== undefined && expiresAt !== 0 && expiresAt <= now;
+  }
+}
+
+/** Several events as one Buffer, made when it is first written and then shared. */
+export class Batch implements Encoded {
+  readonly frames: readonly Frame[];
+  readonly count: number;
+  readonly bytes: number;
+  #chunk: Buffer | undefined = undefined;
+  #payload: Buffer | undefined = undefined;
+
+  constructor(frames: readonly Frame[]) {
+    let count = 0;
+    let bytes = 0;
+    for (const frame of frames) {
+      count += frame.count;
+      bytes += frame.bytes;
+    }
+    this.frames = frames;
+    this.count = count;
+    this.bytes = bytes;
+  }
+
+  get lastId(): string {
+    for (let i = this.frames.length - 1; i >= 0; i--) {
+      const { lastId } = this.frames[i]!;
+      if (lastId !== '') return lastId;
+    }
+    return '';
+  }
+
+  get chunk(): Buffer {
+    return this.#chunk ?? this.#encode();
+  }
+
+  get payload(): Buffer {
+    if (this.#payload === undefined) this.#encode();
+    return this.#payload!;
+  }
+
+  #encode(): Buffer {
+    const { chunk, start } = allocateChunk(this.bytes);
+    let at = start;
+    for (const frame of this.frames) {
+      frame.payload.copy(chunk, at);
+      at += frame.bytes;
+    }
+    this.#chunk = chunk;
+    this.#payload = chunk.subarray(start, at);
+    return chunk;
+  }
+}
+
+/** One frame as it is, several as a {@link Batch}. */
+export function encodedOf(frames: readonly Frame[]): Encoded {
+  return frames.length === 1 ? frames[0]! : new Batch(frames);
+}
+
+/** Both, in the order of dispatch. Neither changes. */
+export function merge(first: Encoded, second: Encoded): Encoded {
+  const left = first.frames;
+  const right = second.frames;
+  const frames: Frame[] = [];
+  let i = 0;
+  let j = 0;
+  while (i < left.length && j < right.length) {
+    frames.push(left[i]!.order <= right[j]!.order ? left[i++]! : right[j++]!);
+  }
+  while (i < left.length) frames.push(left[i++]!);
+  while (j < right.length) frames.push(right[j++]!);
+  return new Batch(frames);
+}
+
+/** What the text of an event is made of. */
+export interface EventText {
+  readonly id?: string | undefined;
+  readonly event?: string | undefined;
+  readonly data?: string | undefined;
+  /** ms, a whole number. */
+  readonly retry?: number | undefined;
+}
+
+const LINE_BREAK = /\r\n|\r|\n/;
+
+/**
+ * The SSE text of an event (HTML standard, section 9.2.5). Data is split on CR, LF and CRLF, one `data:` line
+ * each. Names and ids must have been checked: they are written as they are.
+ */
+export function eventText({ id, event, data, retry }: EventText): string {
+  let text = '';
+  if (retry !== undefined) text += `retry: ${retry}\n`;
+  if (id !== undefined) text += `id: ${id}\n`;
+  if (event !== undefined) text += `event: ${event}\n`;
+  if (data !== undefined) {
+    if (data.includes('\n') || data.includes('\r')) {
+      for (const line of data.split(LINE_BREAK)) text += `data: ${line}\n`;
+    } else {
+      text += `data: ${data}\n`;
+    }
+  }
+  return `${text}\n`;
+}
+
+/** The frame of an event, made when it is first needed and kept with it. */
+export function frameOf(event: BusEvent): Frame {
+  event.frame ??= new Frame(eventText(event), event);
+  return event.frame as Frame;
+}
+
+/** A frame of the broker's own: it has no place in the order. */
+export function controlFrame(parts: EventText): Frame {
+  return new Frame(eventText(parts), undefined, parts.id);
+}
+
+/** A comment: bytes that every client ignores (HTML standard, section 9.2.6). */
+export function commentFrame(comment = ''): Frame {
+  return new Frame(`:${comment}\n\n`);
+}

@@ -1,0 +1,135 @@
+/**
+ * One timer for all clients: heartbeats, dead readers and deadlines.
+ *
+ * Clients sit in the slots of a wheel that turns once in half an interval, so work is spread evenly and a visit costs
+ * no look-up. A client is sent a heartbeat when it has had nothing for more than half a turn: whoever has just received
+ * something is skipped, and nobody is silent for longer than the interval.
+ */
+import type { Client } from './client.js';
+import type { Clock } from './clock.js';
+import { commentFrame, controlFrame, type Frame } from './frame.js';
+import type { ResolvedOptions } from './options.js';
+
+/** How long a stream that was told to end may take to hand over its last bytes, in ms. */
+const ENDING_GRACE = 5_000;
+
+const DEADLINE_STEP = 1_000;
+
+export class Heartbeat {
+  /** Turns by one with every tick; what `lastWriteTick` and `stalledSince` are measured in. */
+  tick = 0;
+  readonly tickMs: number;
+  readonly #slots: (Client | undefined)[];
+  readonly #deadlines = new Map<number, Set<Client>>();
+  readonly #options: ResolvedOptions;
+  readonly #clock: Clock;
+  readonly #comment = commentFrame();
+  #nextSlot = 0;
+  #size = 0;
+  #startedAt = 0;
+  #stop: (() => void) | undefined = undefined;
+
+  constructor(options: ResolvedOptions) {
+    this.#options = options;
+    this.#clock = options.clock;
+    const { heartbeatInterval, clientTimeout } = options;
+    const interval = heartbeatInterval || Math.min(clientTimeout / 2 || 30_000, 30_000);
+    this.tickMs = Math.max(10, Math.min(500, interval / 60));
+    this.#slots = new Array(Math.max(1, Math.round(interval / 2 / this.tickMs))).fill(undefined);
+  }
+
+  add(client: Client): void {
+    const slot = this.#nextSlot;
+    this.#nextSlot = (slot + 1) % this.#slots.length;
+    const first = this.#slots[slot];
+    client.slot = slot;
+    client.after = first;
+    if (first !== undefined) first.before = client;
+    this.#slots[slot] = client;
+    if (client.deadline !== 0) this.#deadlineSet(client).add(client);
+    this.#size++;
+    if (this.#stop === undefined) this.#start();
+  }
+
+  delete(client: Client): void {
+    if (client.slot === -1) return;
+    if (client.before === undefined) this.#slots[client.slot] = client.after;
+    else client.before.after = client.after;
+    if (client.after !== undefined) client.after.before = client.before;
+    client.before = undefined;
+    client.after = undefined;
+    client.slot = -1;
+    if (client.deadline !== 0) {
+      const step = Math.ceil(client.deadline / DEADLINE_STEP);
+      const set = this.#deadlines.get(step);
+      if (set?.delete(client) && set.size === 0) this.#deadlines.delete(step);
+    }
+    if (--this.#size === 0) this.close();
+  }
+
+  close(): void {
+    this.#stop?.();
+    this.#stop = undefined;
+  }
+
+  #start(): void {
+    this.#startedAt = this.#clock.monotonic() - this.tick * this.tickMs;
+    this.#stop = this.#clock.every(this.tickMs, () => this.#onTimer());
+  }
+
+  #deadlineSet(client: Client): Set<Client> {
+    const step = Math.ceil(client.deadline / DEADLINE_STEP);
+    let set = this.#deadlines.get(step);
+    if (set === undefined) {
+      set = new Set();
+      this.#deadlines.set(step, set);
+    }
+    return set;
+  }
+
+  #onTimer(): void {
+    // Timers come late in a busy or suspended process; at most one whole turn is made up for.
+    const due = Math.floor((this.#clock.monotonic() - this.#startedAt) / this.tickMs);
+    if (due - this.tick > this.#slots.length) this.tick = due - this.#slots.length;
+    const frame = this.#frame();
+    while (this.tick < due) {
+      this.tick++;
+      for (let client = this.#slots[this.tick % this.#slots.length]; client !== undefined; ) {
+        const { after } = client;
+        this.#visit(client, frame);
+        client = after;
+      }
+    }
+    this.#endExpired();
+  }
+
+  #visit(client: Client, frame: Frame): void {
+    const { clientTimeout, heartbeatInterval } = this.#options;
+    if (client.isOver) {
+      if ((this.tick - client.stalledSince) * this.tickMs >= ENDING_GRACE) client.fail('failed');
+    } else if (client.isBlocked) {
+      if (client.hasProgressed()) client.stalledSince = this.tick;
+      else if (clientTimeout > 0 && (this.tick - client.stalledSince) * this.tickMs >= clientTimeout) {
+        client.fail('timeout');
+      }
+    } else if (heartbeatInterval > 0 && this.tick - client.lastWriteTick > this.#slots.length) {
+      client.write(frame);
+    }
+  }
+
+  #endExpired(): void {
+    if (this.#deadlines.size === 0) return;
+    const step = Math.floor(this.#clock.now() / DEADLINE_STEP);
+    const due = [...this.#deadlines.keys()].filter((key) => key <= step);
+    for (const key of due) {
+      const clients = this.#deadlines.get(key);
+      this.#deadlines.delete(key);
+      if (clients !== undefined) for (const client of clients) client.end(client.deadlineReason);
+    }
+  }
+
+  #frame(): Frame {
+    if (this.#options.heartbeatMode === 'comment') return this.#comment;
+    return controlFrame({ event: 'heartbeat', data: JSON.stringify({ timestamp: this.#clock.now() }) });
+  }
+}

@@ -1,0 +1,192 @@
+/** What a broker can be told, the defaults, and one function that fills in and checks. */
+import { v4 as uuid } from 'uuid';
+import type { Bus } from './bus.js';
+import { type Clock, systemClock } from './clock.js';
+import { SseError, shown } from './errors.js';
+import type { Serializer } from './event.js';
+
+/** What happens when a client's buffer is full: see docs/guides/slow-clients.md. */
+export type OverflowPolicy = 'disconnect' | 'drop-oldest' | 'drop-newest';
+
+/** Where the broker writes what an operator should see. Never gets data, tokens or headers. */
+export interface Logger {
+  warn(message: string, details?: Readonly<Record<string, unknown>>): void;
+  error(message: string, details?: Readonly<Record<string, unknown>>): void;
+}
+
+/** Options of `new Broker(options)`. Durations are in milliseconds, sizes in bytes; 0 disables a limit. */
+export interface BrokerOptions {
+  /** Orders events and carries them between nodes. Default: an in-memory bus of this process. */
+  bus?: Bus | undefined;
+  /** Most frames that wait for one client whose socket is full. Default 256; 0: no limit. */
+  clientBufferSize?: number | undefined;
+  /** Most bytes that wait for one client whose socket is full. Default 1 MiB; 0: no limit. */
+  clientBufferBytes?: number | undefined;
+  /**
+   * What happens beyond those. Default `disconnect`: the client is cut off, reconnects and resumes. With `drop-oldest`
+   * and `drop-newest` it stays, and is told by a `gap` event.
+   */
+  overflow?: OverflowPolicy | undefined;
+  /** Longest silence on a stream, in ms. Default 30 000; 0: no heartbeats. */
+  heartbeatInterval?: number | undefined;
+  /** A comment, which clients do not see, or an event `heartbeat` with a timestamp. Default `comment`. */
+  heartbeatMode?: 'comment' | 'event' | undefined;
+  /**
+   * How long a socket may take no byte while some wait, in ms; then the client is cut off. Default 300 000; 0: for ever.
+   * At least twice `heartbeatInterval`.
+   */
+  clientTimeout?: number | undefined;
+  /** Longest life of a stream in ms, minus up to a tenth, drawn per client. Default 0: no limit. */
+  maxConnectionAge?: number | undefined;
+  /** Whether clients may have topics. Default true. */
+  enableTopics?: boolean | undefined;
+  /** Most clients of this node. Default 0: no limit. */
+  maxConnections?: number | undefined;
+  /** Most clients of one user on this node. Default 0: no limit. */
+  maxConnectionsPerUser?: number | undefined;
+  /** Most topics of one client. Default 100; 0: no limit. */
+  maxTopicsPerClient?: number | undefined;
+  /** Largest data of an event, in bytes of UTF-8. Default 1 MiB; 0: no limit. */
+  maxEventBytes?: number | undefined;
+  /** What clients are told to wait before they reconnect, in ms, ± a quarter, drawn per client. Default 3 000; 0: not told. */
+  retry?: number | undefined;
+  /** Whether a stream starts with an event `connected`. Default true. */
+  connectedEvent?: boolean | undefined;
+  /** Events kept per channel key by the in-memory bus, for clients that come back. Default 0: none. */
+  historySize?: number | undefined;
+  /** Bytes of history in all of the in-memory bus. Default 64 MiB; 0: no limit. */
+  historyBytes?: number | undefined;
+  /** Age in ms at which the in-memory bus forgets an event. Default 0: no age limit. */
+  historyTtl?: number | undefined;
+  /** Most events replayed to one client that comes back; beyond them it is told a gap. Default 10 000; 0: no limit. */
+  maxReplayEvents?: number | undefined;
+  /** Turns data that is not a string into text. Default `JSON.stringify`. */
+  serialize?: Serializer | undefined;
+  /** Makes client ids; they must be unique over all nodes. Default UUID v4. */
+  createId?: (() => string) | undefined;
+  /** Default: the system's. */
+  clock?: Clock | undefined;
+  /** Default: none; everything is an event as well. */
+  logger?: Logger | undefined;
+}
+
+/** The defaults; the table in docs/reference/options.md is compared with them by a test. */
+export const DEFAULT_OPTIONS = Object.freeze({
+  clientBufferSize: 256,
+  clientBufferBytes: 1024 * 1024,
+  overflow: 'disconnect' as OverflowPolicy,
+  heartbeatInterval: 30_000,
+  heartbeatMode: 'comment' as 'comment' | 'event',
+  clientTimeout: 300_000,
+  maxConnectionAge: 0,
+  enableTopics: true,
+  maxConnections: 0,
+  maxConnectionsPerUser: 0,
+  maxTopicsPerClient: 100,
+  maxEventBytes: 1024 * 1024,
+  retry: 3_000,
+  connectedEvent: true,
+  historySize: 0,
+  historyBytes: 64 * 1024 * 1024,
+  historyTtl: 0,
+  maxReplayEvents: 10_000,
+});
+
+const DEFAULT_MEANS = Object.freeze({
+  serialize: JSON.stringify as Serializer,
+  createId: uuid as () => string,
+  clock: systemClock,
+});
+
+type Resolved<T> = { readonly [K in keyof T]-?: Exclude<T[K], undefined> };
+
+/** Options with every default filled in. */
+export type ResolvedOptions = Resolved<Omit<BrokerOptions, 'bus' | 'logger'>> & Pick<BrokerOptions, 'bus' | 'logger'>;
+
+type Check = (value: unknown) => string | undefined;
+
+const count: Check = (value) =>
+  Number.isSafeInteger(value) && (value as number) >= 0 ? undefined : 'a whole number, 0 or more';
+// Node's timers take 32 bits; a longer duration would fire at once.
+const duration: Check = (value) =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 31
+    ? undefined
+    : 'a whole number of ms from 0 to 2147483647';
+const flag: Check = (value) => (typeof value === 'boolean' ? undefined : 'true or false');
+const callback: Check = (value) => (typeof value === 'function' ? undefined : 'a function');
+const oneOf =
+  (...allowed: string[]): Check =>
+  (value) =>
+    allowed.includes(value as string) ? undefined : allowed.map((name) => `'${name}'`).join(', ');
+const having =
+  (...methods: string[]): Check =>
+  (value) => {
+    const object = value as Record<string, unknown> | null;
+    const missing = methods.filter((method) => typeof object?.[method] !== 'function');
+    return missing.length === 0 ? undefined : `an object with ${methods.map((method) => `${method}()`).join(', ')}`;
+  };
+
+const CHECKS: Readonly<Record<keyof BrokerOptions, Check>> = {
+  bus: having('start', 'publish', 'join', 'leave', 'head', 'read', 'status', 'close'),
+  clientBufferSize: count,
+  clientBufferBytes: count,
+  overflow: oneOf('disconnect', 'drop-oldest', 'drop-newest'),
+  heartbeatInterval: duration,
+  heartbeatMode: oneOf('comment', 'event'),
+  clientTimeout: duration,
+  maxConnectionAge: duration,
+  enableTopics: flag,
+  maxConnections: count,
+  maxConnectionsPerUser: count,
+  maxTopicsPerClient: count,
+  maxEventBytes: count,
+  retry: duration,
+  connectedEvent: flag,
+  historySize: count,
+  historyBytes: count,
+  historyTtl: duration,
+  maxReplayEvents: count,
+  serialize: callback,
+  createId: callback,
+  clock: having('now', 'monotonic', 'every'),
+  logger: having('warn', 'error'),
+};
+
+function refuse(option: string, value: unknown, allowed: string): never {
+  throw new SseError('SSE_ERR_INVALID_OPTION', `${option} must be ${allowed}; got ${shown(value)}`);
+}
+
+/**
+ * Checks `options` and fills in the defaults. An option that is `undefined` counts as absent.
+ *
+ * @throws {SseError} `SSE_ERR_INVALID_OPTION`, naming the option, the value and what is allowed.
+ */
+export function resolveOptions(options: BrokerOptions = {}): ResolvedOptions {
+  if (typeof options !== 'object' || options === null) refuse('options', options, 'an object');
+  const given: Record<string, unknown> = {};
+  for (const [option, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    if (!Object.hasOwn(CHECKS, option)) {
+      throw new SseError(
+        'SSE_ERR_INVALID_OPTION',
+        `unknown option ${shown(option)}; known are ${Object.keys(CHECKS).join(', ')}`,
+      );
+    }
+    const allowed = CHECKS[option as keyof BrokerOptions](value);
+    if (allowed !== undefined) refuse(option, value, allowed);
+    given[option] = value;
+  }
+  const resolved = { ...DEFAULT_OPTIONS, ...DEFAULT_MEANS, ...given } as ResolvedOptions;
+  const { clientTimeout, heartbeatInterval } = resolved;
+  if (clientTimeout > 0 && clientTimeout < 2 * heartbeatInterval) {
+    refuse('clientTimeout', clientTimeout, `0 or at least twice heartbeatInterval (${2 * heartbeatInterval})`);
+  }
+  if (resolved.bus !== undefined) {
+    for (const option of ['historySize', 'historyBytes', 'historyTtl'] as const) {
+      if (given[option] !== undefined) {
+        refuse(option, given[option], 'left out where a bus is given: history is an option of the bus');
+      }
+    }
+  }
+  return Object.freeze(resolved);
+}

@@ -1,0 +1,73 @@
+/**
+ * Names and channel keys: what may be a user, topic, tenant or client name, and the internal string of an
+ * audience. The registry and every bus know only channel keys.
+ *
+ * A key is `kind:tenant:name`. The tenant is percent-encoded, so it holds no colon and two audiences never
+ * share a key; the name is last and stands as it is. An empty tenant means "in all tenants".
+ */
+import { type ErrorCode, SseError, shown } from './errors.js';
+
+/** Whom one event is for. Without `tenant`: in every tenant. */
+export type Audience =
+  | { readonly kind: 'user'; readonly userId: string; readonly tenantId?: string | undefined }
+  | { readonly kind: 'topic'; readonly topic: string; readonly tenantId?: string | undefined }
+  | { readonly kind: 'client'; readonly clientId: string }
+  | { readonly kind: 'everybody'; readonly tenantId?: string | undefined };
+
+/** Longest name of a user, topic, tenant or client, in UTF-16 units. */
+export const MAX_NAME_LENGTH = 256;
+
+// Control characters break log lines, header values and other carriers; a lone surrogate has no UTF-8.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: refusing control characters is what it is for
+const CONTROL = /[\u0000-\u001f\u007f]/;
+
+/** Why `name` cannot be a name, or undefined where it can. */
+export function nameProblem(name: unknown): string | undefined {
+  if (typeof name !== 'string') return 'must be a string';
+  if (name.length === 0) return 'must not be empty';
+  if (name.length > MAX_NAME_LENGTH) return `must have at most ${MAX_NAME_LENGTH} characters`;
+  if (CONTROL.test(name)) return 'must not contain control characters';
+  if (!name.isWellFormed()) return 'must be well-formed Unicode';
+  return undefined;
+}
+
+function checkName(code: ErrorCode, what: string, name: unknown): string {
+  const problem = nameProblem(name);
+  if (problem !== undefined) throw new SseError(code, `${what} ${problem}; got ${shown(name)}`);
+  return name as string;
+}
+
+/** @throws {SseError} `SSE_ERR_INVALID_USER` */
+export const checkUserId = (name: unknown): string => checkName('SSE_ERR_INVALID_USER', 'userId', name);
+/** @throws {SseError} `SSE_ERR_INVALID_TOPIC` */
+export const checkTopic = (name: unknown): string => checkName('SSE_ERR_INVALID_TOPIC', 'topic', name);
+/** @throws {SseError} `SSE_ERR_INVALID_TENANT` */
+export const checkTenantId = (name: unknown): string => checkName('SSE_ERR_INVALID_TENANT', 'tenantId', name);
+/** @throws {SseError} `SSE_ERR_INVALID_CLIENT` */
+export const checkClientId = (name: unknown): string => checkName('SSE_ERR_INVALID_CLIENT', 'clientId', name);
+
+const encodeTenant = (tenantId: string | undefined): string =>
+  tenantId === undefined ? '' : encodeURIComponent(tenantId);
+
+export const userKey = (userId: string, tenantId?: string): string => `u:${encodeTenant(tenantId)}:${userId}`;
+export const topicKey = (topic: string, tenantId?: string): string => `t:${encodeTenant(tenantId)}:${topic}`;
+export const everybodyKey = (tenantId?: string): string => `e:${encodeTenant(tenantId)}:`;
+export const clientKey = (clientId: string): string => `c::${clientId}`;
+
+/** The audience that a channel key stands for: the inverse of the four functions above. */
+export function audienceOf(key: string): Audience {
+  const colon = key.indexOf(':', 2);
+  const encoded = key.slice(2, colon);
+  const tenant = encoded === '' ? undefined : { tenantId: decodeURIComponent(encoded) };
+  const name = key.slice(colon + 1);
+  switch (key[0]) {
+    case 'u':
+      return { kind: 'user', userId: name, ...tenant };
+    case 't':
+      return { kind: 'topic', topic: name, ...tenant };
+    case 'c':
+      return { kind: 'client', clientId: name };
+    default:
+      return { kind: 'everybody', ...tenant };
+  }
+}

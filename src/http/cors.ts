@@ -1,0 +1,71 @@
+/** Cross-origin access (Fetch standard, section 3.3). Without the option no header is sent, so browsers refuse. */
+import { SseError, shown } from '../core/errors.js';
+import { headerOf, type RequestLike } from './request.js';
+
+/** Which other origins may read the stream. */
+export interface CorsOptions {
+  /**
+   * `'*'` for any origin, an origin (`https://app.example`), several, a pattern, or a function. A pattern is matched
+   * against the whole origin: anchor it.
+   */
+  origin: '*' | string | readonly string[] | RegExp | ((origin: string) => boolean);
+  /** Allows cookies and HTTP authentication (`withCredentials`). Not together with `'*'`. Default false. */
+  credentials?: boolean | undefined;
+  /** Request headers a page may send, for the preflight. Default `Authorization`, `Last-Event-ID`, `Cache-Control`. */
+  allowedHeaders?: readonly string[] | undefined;
+  /** How long browsers remember a preflight, in seconds. Default 600. */
+  maxAge?: number | undefined;
+}
+
+const DEFAULT_ALLOWED_HEADERS = ['Authorization', 'Last-Event-ID', 'Cache-Control'];
+
+/** Gives the CORS headers for a request; none where its origin is not allowed. */
+export type Cors = (req: RequestLike, isPreflight: boolean) => Record<string, string>;
+
+/** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
+export function resolveCors(options: CorsOptions | undefined): Cors {
+  if (options === undefined) return () => ({});
+  const { origin, credentials = false, allowedHeaders = DEFAULT_ALLOWED_HEADERS, maxAge = 600 } = options;
+  if (origin === '*' && credentials) {
+    throw new SseError(
+      'SSE_ERR_INVALID_OPTION',
+      "cors.origin '*' cannot go with cors.credentials: browsers refuse it; list the origins",
+    );
+  }
+  const isAllowed = matcherOf(origin);
+  return (req, isPreflight) => {
+    const asked = headerOf(req, 'origin');
+    // What is answered depends on the origin, so a cache must keep the answers apart.
+    const headers: Record<string, string> = origin === '*' ? {} : { Vary: 'Origin' };
+    if (asked === undefined || !isAllowed(asked)) return headers;
+    headers['Access-Control-Allow-Origin'] = origin === '*' ? '*' : asked;
+    if (credentials) headers['Access-Control-Allow-Credentials'] = 'true';
+    if (isPreflight) {
+      headers['Access-Control-Allow-Methods'] = 'GET';
+      headers['Access-Control-Allow-Headers'] = allowedHeaders.join(', ');
+      headers['Access-Control-Max-Age'] = String(maxAge);
+    } else {
+      headers['Access-Control-Expose-Headers'] = 'Retry-After';
+    }
+    return headers;
+  };
+}
+
+function matcherOf(origin: CorsOptions['origin']): (asked: string) => boolean {
+  if (origin === '*') return () => true;
+  if (typeof origin === 'function') return (asked) => origin(asked) === true;
+  // A sticky or global pattern would remember where it stopped.
+  if (origin instanceof RegExp) {
+    const pattern = new RegExp(origin.source, origin.flags.replace(/[gy]/g, ''));
+    return (asked) => pattern.test(asked);
+  }
+  const origins = typeof origin === 'string' ? [origin] : origin;
+  if (!Array.isArray(origins) || origins.some((one) => typeof one !== 'string' || one === '*')) {
+    throw new SseError(
+      'SSE_ERR_INVALID_OPTION',
+      `cors.origin must be '*', an origin, a list of origins, a RegExp or a function; got ${shown(origin)}`,
+    );
+  }
+  const allowed = new Set(origins);
+  return (asked) => allowed.has(asked);
+}

@@ -1,0 +1,81 @@
+/**
+ * One way to read a request, whatever brought it: Node's `IncomingMessage` (HTTP/1 and 2), a Fetch `Request`, or the
+ * objects that frameworks build on them.
+ */
+
+/** What the ready-made authenticators and resolvers need of a request. Node's and Fetch's have it. */
+export interface RequestLike {
+  readonly method?: string | undefined;
+  readonly url?: string | undefined;
+  readonly headers: object;
+}
+
+const isFetchHeaders = (headers: object): headers is { get(name: string): string | null } =>
+  typeof (headers as { get?: unknown }).get === 'function';
+
+/** A header by its lower-case name; the values of a repeated one are joined by a comma. */
+export function headerOf(req: RequestLike, name: string): string | undefined {
+  if (isFetchHeaders(req.headers)) return req.headers.get(name) ?? undefined;
+  const value = (req.headers as Record<string, string | string[] | undefined>)[name];
+  return Array.isArray(value) ? value.join(', ') : value;
+}
+
+/** The query of a request's URL. */
+export function queryOf(req: RequestLike): URLSearchParams {
+  const url = req.url ?? '';
+  const mark = url.indexOf('?');
+  if (mark === -1) return new URLSearchParams();
+  const hash = url.indexOf('#', mark);
+  return new URLSearchParams(url.slice(mark + 1, hash === -1 ? undefined : hash));
+}
+
+/** A cookie by name (RFC 6265, section 4.2.1), percent-decoded where that is possible. */
+export function cookieOf(req: RequestLike, name: string): string | undefined {
+  for (const pair of (headerOf(req, 'cookie') ?? '').split(';')) {
+    const equals = pair.indexOf('=');
+    if (equals === -1 || pair.slice(0, equals).trim() !== name) continue;
+    const value = pair
+      .slice(equals + 1)
+      .trim()
+      .replace(/^"(.*)"$/, '$1');
+    try {
+      return decodeURIComponent(value);
+    } catch {
+      return value;
+    }
+  }
+  return undefined;
+}
+
+/**
+ * The cursor that a client comes with: the `Last-Event-ID` header, else the query parameters `lastEventId` and
+ * `last_event_id`, which polyfills and first connects use. Empty means none (HTML standard, section 9.2.6).
+ */
+export function lastEventIdOf(req: RequestLike): string | undefined {
+  const header = headerOf(req, 'last-event-id');
+  if (header !== undefined && header !== '') return header;
+  const query = queryOf(req);
+  return query.get('lastEventId') || query.get('last_event_id') || undefined;
+}
+
+/** Whether the Accept header allows an event stream (RFC 9110, section 12.5.1); no header allows everything. */
+export function acceptsEventStream(req: RequestLike): boolean {
+  const accept = headerOf(req, 'accept');
+  if (accept === undefined || accept.trim() === '') return true;
+  return accept.split(',').some((range) => {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
+    const isRefused = parameters.some((parameter) => /^q=0(\.0{0,3})?$/.test(parameter));
+    return !isRefused && (type === 'text/event-stream' || type === 'text/*' || type === '*/*');
+  });
+}
+
+/**
+ * Whether this looks like a browser's EventSource, which reads no status but 200 and gives up for good on every other.
+ * It asks for nothing but an event stream, uncached; libraries on top of `fetch` do one or the other.
+ */
+export function isEventSource(req: RequestLike): boolean {
+  return (
+    headerOf(req, 'accept')?.trim().toLowerCase() === 'text/event-stream' &&
+    /(^|,)\s*no-cache\s*(,|$)/i.test(headerOf(req, 'cache-control') ?? '')
+  );
+}

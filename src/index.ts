@@ -1,0 +1,41 @@
+/** The root entry of `sse-broker`: the broker, the handlers, and the contracts to extend them. */
+
+export type { BrokerStats, CloseOptions, CloseResult, ConnectRequest, TenantBroker } from './core/broker.js';
+export { Broker } from './core/broker.js';
+export type { Bus, BusReceiver, BusStatus, Head, LossReason, ReadRequest, ReadResult } from './core/bus.js';
+export { EVENT_ID } from './core/bus.js';
+export type { DisconnectReason } from './core/client.js';
+export type { Clock } from './core/clock.js';
+export type {
+  BrokerEventName,
+  BrokerEvents,
+  BrokerListener,
+  ClientInfo,
+  ErrorOrigin,
+  PublishedEvent,
+} from './core/diagnostics.js';
+export type { ErrorCode, SseErrorOptions } from './core/errors.js';
+export { ERROR_CODES, isSseError, SseError } from './core/errors.js';
+export type { BusEvent, EventMap, EventName, OutgoingEvent, PublishOptions, Serializer } from './core/event.js';
+export type { Encoded } from './core/frame.js';
+export type { Gap, GapReason } from './core/gap.js';
+export type { Identity } from './core/identity.js';
+export type { MemoryBusOptions } from './core/memory-bus.js';
+export { MemoryBus } from './core/memory-bus.js';
+export type { BrokerOptions, Logger, OverflowPolicy, ResolvedOptions } from './core/options.js';
+export { DEFAULT_OPTIONS } from './core/options.js';
+export type { BusMessage } from './core/sender.js';
+export { Sender } from './core/sender.js';
+export type { Sink, SinkOwner } from './core/sink.js';
+export type { Audience } from './core/topic.js';
+export type { Authenticator, QueryAuthenticatorOptions } from './http/authenticator.js';
+export { queryAuthenticator } from './http/authenticator.js';
+export type { CorsOptions } from './http/cors.js';
+export type { FetchHandler } from './http/fetch-handler.js';
+export { createFetchHandler } from './http/fetch-handler.js';
+export type { NodeHandler, NodeRequest, NodeResponse } from './http/handler.js';
+export { createHandler } from './http/handler.js';
+export type { HandlerOptions, RefusalStyle } from './http/options.js';
+export type { RequestLike } from './http/request.js';
+export type { AuthorizeTopic, QueryTopicResolverOptions, TopicResolver } from './http/topic-resolver.js';
+export { queryTopicResolver } from './http/topic-resolver.js';
