@@ -1,6 +1,6 @@
 /** The root entry of `sse-broker`: the broker, the handlers, and the contracts to extend them. */
 
-export type { BrokerStats, CloseOptions, CloseResult, ConnectRequest, TenantBroker } from './core/broker.js';
+export type { ConnectRequest } from './core/broker.js';
 export { Broker } from './core/broker.js';
 export type { Bus, BusReceiver, BusStatus, Head, LossReason, ReadRequest, ReadResult } from './core/bus.js';
 export { EVENT_ID } from './core/bus.js';
@@ -26,7 +26,10 @@ export type { BrokerOptions, Logger, OverflowPolicy, ResolvedOptions } from './c
 export { DEFAULT_OPTIONS } from './core/options.js';
 export type { BusMessage } from './core/sender.js';
 export { Sender } from './core/sender.js';
+export type { CloseOptions, CloseResult } from './core/shutdown.js';
 export type { Sink, SinkOwner } from './core/sink.js';
+export type { BrokerStats } from './core/stats.js';
+export type { Presence, TenantBroker } from './core/tenant.js';
 export type { Audience } from './core/topic.js';
 export type { Authenticator, QueryAuthenticatorOptions } from './http/authenticator.js';
 export { queryAuthenticator } from './http/authenticator.js';

@@ -4,49 +4,43 @@
  * There is one way from an event to its clients: publish → bus → dispatch → fan-out. What is published here comes back
  * from the bus like everything else, so order is the same on every node and nothing has to be told apart.
  */
-import type { Bus, BusReceiver, BusStatus, LossReason } from './bus.js';
+
+import { checkAdmission, checkTopics } from './admission.js';
+import type { Bus, BusReceiver, Head, LossReason } from './bus.js';
 import { Client, type ClientHost, type DisconnectReason } from './client.js';
 import {
   type BrokerEventName,
   type BrokerListener,
   type ClientInfo,
-  Counters,
   Diagnostics,
   type ErrorOrigin,
   isThenable,
 } from './diagnostics.js';
 import { type ErrorCode, SseError, shown } from './errors.js';
-import {
-  type BusEvent,
-  checkEventName,
-  checkTimestamp,
-  checkTtl,
-  type EventMap,
-  type PublishOptions,
-  serializeData,
-} from './event.js';
+import type { BusEvent, EventMap, PublishOptions } from './event.js';
 import { Fanout } from './fanout.js';
 import { type EventText, frameOf } from './frame.js';
 import { type Gap, gapFrame } from './gap.js';
 import { Heartbeat } from './heartbeat.js';
 import { ANONYMOUS, type Identity } from './identity.js';
+import { Membership } from './membership.js';
 import { MemoryBus } from './memory-bus.js';
 import { type BrokerOptions, type ResolvedOptions, resolveOptions } from './options.js';
-import { type Channel, Registry } from './registry.js';
+import { Publishing, type PublishingHost } from './publishing.js';
+import { Registry } from './registry.js';
 import { Replay, type ReplayHost } from './replay.js';
 import { type AudienceKind, Sender } from './sender.js';
-import type { Sink } from './sink.js';
 import {
-  audienceOf,
-  checkClientId,
-  checkTenantId,
-  checkTopic,
-  checkUserId,
-  clientKey,
-  everybodyKey,
-  topicKey,
-  userKey,
-} from './topic.js';
+  type CloseOptions,
+  type CloseResult,
+  endStreams,
+  type ResolvedCloseOptions,
+  resolveCloseOptions,
+} from './shutdown.js';
+import type { Sink } from './sink.js';
+import { type BrokerStats, Counters } from './stats.js';
+import { type Presence, TenantBroker } from './tenant.js';
+import { audienceOf, checkClientId, checkTenantId, checkTopic, checkUserId, userKey } from './topic.js';
 
 /** What {@link Broker.connect} is given. */
 export interface ConnectRequest {
@@ -59,72 +53,10 @@ export interface ConnectRequest {
   readonly lastEventId?: string | undefined;
 }
 
-/** Options of {@link Broker.close}. */
-export interface CloseOptions {
-  /** Deadline in ms, after which streams that still have not ended are cut. Default 5 000. */
-  timeoutMs?: number | undefined;
-  /** Clients are told to come back at a random moment within this many ms. Default 5 000. */
-  reconnectWithinMs?: number | undefined;
-}
-
-/** What {@link Broker.close} did. */
-export interface CloseResult {
-  /** Streams that ended in an orderly way. */
-  readonly ended: number;
-  /** Streams that had to be cut at the deadline. */
-  readonly cut: number;
-}
-
-/** Figures of {@link Broker.getStats}; counters count since the broker was made, on this node. */
-export interface BrokerStats {
-  readonly totalClients: number;
-  /** A user is a userId within its tenant. */
-  readonly totalUsers: number;
-  readonly totalTopics: number;
-  readonly isRunning: boolean;
-  /** `clientBufferSize`. */
-  readonly bufferSize: number;
-  /** `maxConnections`; 0 for no limit. */
-  readonly maxConnections: number;
-  /** Events published on this node. */
-  readonly published: number;
-  /** Events handed to sockets, counted per recipient; `replayed` ones included. */
-  readonly delivered: number;
-  /** Events dropped by the overflow policy, counted per recipient. */
-  readonly dropped: number;
-  /** Events handed over from history. */
-  readonly replayed: number;
-  /** Bytes of SSE text handed to sockets. */
-  readonly bytes: number;
-  /** Writes to sockets: one per client and turn, however many events. */
-  readonly writes: number;
-  /** `gap` events told. */
-  readonly gaps: number;
-  /** Frames that wait in all queues. */
-  readonly queuedFrames: number;
-  /** Bytes that wait in all queues. */
-  readonly queuedBytes: number;
-  /** Streams that were opened. */
-  readonly connects: number;
-  /** Requests refused before they became streams. */
-  readonly refused: number;
-  /** Streams that ended, by reason. */
-  readonly disconnects: Readonly<Record<DisconnectReason, number>>;
-  /** Streams that were told to end and are handing over their last bytes. */
-  readonly ending: number;
-  /** Errors that reached the `error` event, or nobody. */
-  readonly errors: number;
-  /** The bus, by name, with its state. */
-  readonly bus: BusStatus & { readonly name: string };
-}
-
 const IDLE = 0;
 const RUNNING = 1;
 const CLOSING = 2;
 const CLOSED = 3;
-
-/** Clients told to end between two looks at the event loop. */
-const END_SLICE = 200;
 
 /**
  * Pushes events to users, topics or everybody. `Events` maps event names to their data and types every send method.
@@ -133,11 +65,14 @@ const END_SLICE = 200;
  * const broker = new Broker<{ 'job.progress': { jobId: string; progress: number } }>();
  * await broker.sendToUser('alice', 'job.progress', { jobId: '7', progress: 0.5 });
  */
-export class Broker<Events extends EventMap = Record<string, unknown>> extends Sender<Events> {
+export class Broker<Events extends EventMap = Record<string, unknown>> extends Sender<Events> implements Presence {
   readonly #options: ResolvedOptions;
   readonly #bus: Bus;
   readonly #registry = new Registry();
   readonly #fanout: Fanout;
+  readonly #membership: Membership;
+  readonly #publishing: Publishing;
+  readonly #presence: Presence;
   readonly #heartbeat: Heartbeat;
   readonly #diagnostics: Diagnostics;
   readonly #counters = new Counters();
@@ -157,7 +92,10 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     this.#bus = this.#options.bus ?? new MemoryBus({ historySize, historyBytes, historyTtl, clock });
     this.#diagnostics = new Diagnostics(logger);
     this.#fanout = new Fanout(clock.now);
+    this.#membership = new Membership(this.#registry, this.#bus, this.#fanout);
+    this.#presence = this.#membership.presence();
     this.#heartbeat = new Heartbeat(this.#options);
+    this.#publishing = new Publishing(this.#makePublishingHost());
     this.#clientHost = this.#makeClientHost();
     this.#replayHost = this.#makeReplayHost();
   }
@@ -188,14 +126,11 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   /** The same send methods and questions, inside one tenant. */
   tenant(tenantId: string): TenantBroker<Events> {
     checkTenantId(tenantId);
-    return new TenantBroker<Events>(tenantId, {
-      publishTo: (kind, name, event, data, options) => this.#publish(kind, name, event, data, options, tenantId),
-      isUserOnline: (userId) => this.#registry.channel(userKey(userId, tenantId)) !== undefined,
-      getOnlineUsers: () => this.#registry.names('u', userKey('', tenantId)),
-      getUserConnectionCount: (userId) => this.#registry.channel(userKey(userId, tenantId))?.size ?? 0,
-      getActiveTopics: () => this.#registry.names('t', topicKey('', tenantId)),
-      getTopicConnectionCount: (topic) => this.#registry.channel(topicKey(topic, tenantId))?.size ?? 0,
-    });
+    return new TenantBroker<Events>(
+      tenantId,
+      (kind, name, event, data, options) => this.#publishing.publish(kind, name, event, data, options, tenantId),
+      this.#membership.presence(tenantId),
+    );
   }
 
   /**
@@ -206,23 +141,8 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
    * `SSE_ERR_INVALID_TENANT`.
    */
   admit(identity: Identity, topics: readonly string[] = []): void {
-    const { maxConnections, maxConnectionsPerUser } = this.#options;
     if (this.#state >= CLOSING) throw new SseError('SSE_ERR_BROKER_CLOSED', 'the broker is closing; connect elsewhere');
-    if (identity.tenantId !== undefined) checkTenantId(identity.tenantId);
-    if (identity.userId !== undefined) checkUserId(identity.userId);
-    this.#checkTopics(topics);
-    if (maxConnections > 0 && this.#registry.clients.size >= maxConnections) {
-      throw new SseError('SSE_ERR_TOO_MANY_CONNECTIONS', `maxConnections is ${maxConnections}; try again later`);
-    }
-    if (maxConnectionsPerUser > 0 && identity.userId !== undefined) {
-      const channel = this.#registry.channel(userKey(identity.userId, identity.tenantId));
-      if ((channel?.owners ?? 0) >= maxConnectionsPerUser) {
-        throw new SseError(
-          'SSE_ERR_TOO_MANY_USER_CONNECTIONS',
-          `maxConnectionsPerUser is ${maxConnectionsPerUser}; close another stream of this user first`,
-        );
-      }
-    }
+    checkAdmission(this.#options, this.#registry, identity, topics);
   }
 
   /**
@@ -240,17 +160,13 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     this.#registry.clients.set(client.id, client);
     this.#heartbeat.add(client);
     client.open();
-    const waits: PromiseLike<unknown>[] = [];
-    if (isThenable(started)) waits.push(started);
-    // Frames that wait in channels were published before this client came.
-    this.#fanout.settle();
-    const keys = this.#joinAll(client, identity, topics, waits);
+    const { keys, whenJoined } = this.#membership.enter(client, identity, topics);
     const replay = new Replay(client, this.#replayHost, keys, lastEventId);
     client.holder = replay;
-    if (waits.length === 0) {
+    if (whenJoined === undefined && !isThenable(started)) {
       replay.start();
     } else {
-      Promise.all(waits).then(
+      Promise.all([started, whenJoined]).then(
         () => {
           if (!client.isOver) replay.start();
         },
@@ -271,27 +187,17 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   subscribe(clientId: string, topic: string): Promise<boolean> {
     return this.#guarded('publish', () => {
       const client = this.#clientOf(clientId);
-      if (client.isOn(topicKey(checkTopic(topic)))) return false;
-      this.#checkTopics([...this.#topicsOf(client), topic]);
-      this.#fanout.settle();
-      const waits: PromiseLike<unknown>[] = [];
-      this.#joinTopic(client, topic, client.identity.tenantId, [], waits);
-      return waits.length === 0 ? true : Promise.all(waits).then(() => true);
+      checkTopics(this.#options, [...this.#membership.topicsOf(client).filter((one) => one !== topic), topic]);
+      const joined = this.#membership.addTopic(client, topic);
+      if (joined === undefined) return false;
+      return joined.whenJoined === undefined ? true : joined.whenJoined.then(() => true);
     });
   }
 
   /** Takes a topic from a client; resolves to true where it had it. Rejects with `SSE_ERR_UNKNOWN_CLIENT`. */
   unsubscribe(clientId: string, topic: string): Promise<boolean> {
     return this.#guarded('publish', () => {
-      const client = this.#clientOf(clientId);
-      checkTopic(topic);
-      const { tenantId } = client.identity;
-      const keys = [topicKey(topic)];
-      if (tenantId !== undefined) keys.push(topicKey(topic, tenantId));
-      const channels = client.channels.filter((channel) => keys.includes(channel.key));
-      this.#fanout.settle();
-      for (const channel of channels) this.#leave(client, channel);
-      return channels.length > 0;
+      return this.#membership.removeTopic(this.#clientOf(clientId), checkTopic(topic));
     });
   }
 
@@ -321,27 +227,27 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
 
   /** True where the user has a stream on this node, in any tenant. */
   isUserOnline(userId: string): boolean {
-    return this.#registry.channel(userKey(userId)) !== undefined;
+    return this.#presence.isUserOnline(userId);
   }
 
   /** Users with a stream on this node, of all tenants. */
   getOnlineUsers(): string[] {
-    return this.#registry.names('u', userKey(''));
+    return this.#presence.getOnlineUsers();
   }
 
   /** Streams of a user on this node, in all tenants. */
   getUserConnectionCount(userId: string): number {
-    return this.#registry.channel(userKey(userId))?.size ?? 0;
+    return this.#presence.getUserConnectionCount(userId);
   }
 
   /** Topics that clients of this node have, in all tenants. */
   getActiveTopics(): string[] {
-    return this.#registry.names('t', topicKey(''));
+    return this.#presence.getActiveTopics();
   }
 
   /** Clients of this node that have a topic, in all tenants. */
   getTopicConnectionCount(topic: string): number {
-    return this.#registry.channel(topicKey(topic))?.size ?? 0;
+    return this.#presence.getTopicConnectionCount(topic);
   }
 
   /** A client of this node; undefined where there is none of that id. */
@@ -407,8 +313,8 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
    * Stops accepting, flushes, tells every client when to come back, ends all streams, and closes the bus; after
    * `timeoutMs` what has not ended is cut. Calling it again gives the same promise.
    */
-  close(options: CloseOptions = {}): Promise<CloseResult> {
-    this.#closing ??= this.#close(options);
+  async close(options: CloseOptions = {}): Promise<CloseResult> {
+    this.#closing ??= this.#close(resolveCloseOptions(options));
     return this.#closing;
   }
 
@@ -423,81 +329,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     data: unknown,
     options: PublishOptions | undefined,
   ): Promise<string> {
-    return this.#publish(kind, name, event, data, options, options?.tenantId);
-  }
-
-  #publish(
-    kind: AudienceKind,
-    name: string,
-    event: string,
-    data: unknown,
-    options: PublishOptions | undefined,
-    tenantId: string | undefined,
-  ): Promise<string> {
-    let result: string | Promise<string>;
-    try {
-      if (this.#state >= CLOSING) {
-        throw new SseError('SSE_ERR_BROKER_CLOSED', 'the broker is closed; nothing more can be sent');
-      }
-      const { clock, maxEventBytes, serialize } = this.#options;
-      const now = clock.now();
-      const outgoing = {
-        key: this.#keyOf(kind, name, tenantId, options),
-        event: checkEventName(event),
-        data: serializeData(data, serialize, maxEventBytes),
-        json: typeof data !== 'string',
-        timestamp: checkTimestamp(options?.timestamp, now),
-        expiresAt: checkTtl(options?.ttl, now),
-      };
-      const started = this.#start();
-      result = isThenable(started)
-        ? (started as Promise<void>).then(() => this.#bus.publish(outgoing))
-        : this.#bus.publish(outgoing);
-      if (typeof result === 'string') {
-        this.#published(result, outgoing);
-        return Promise.resolve(result);
-      }
-      result = result.then((id) => {
-        this.#published(id, outgoing);
-        return id;
-      });
-    } catch (error) {
-      result = Promise.reject(error);
-    }
-    // A caller who does not await must not lose the process; one who does still gets the rejection.
-    result.catch((error: unknown) => this.#diagnostics.report(error, 'publish', 'SSE_ERR_BUS_UNAVAILABLE'));
-    return result;
-  }
-
-  #keyOf(kind: AudienceKind, name: string, tenantId: string | undefined, options: PublishOptions | undefined): string {
-    if (tenantId !== undefined) checkTenantId(tenantId);
-    if (options?.tenantId !== undefined && options.tenantId !== tenantId) {
-      throw new SseError(
-        'SSE_ERR_INVALID_TENANT',
-        `options.tenantId is not the tenant of these send methods (${tenantId})`,
-      );
-    }
-    switch (kind) {
-      case 'user':
-        return userKey(checkUserId(name), tenantId);
-      case 'topic':
-        this.#checkTopicsEnabled();
-        return topicKey(checkTopic(name), tenantId);
-      case 'everybody':
-        return everybodyKey(tenantId);
-      default: {
-        const client = this.#clientOf(name);
-        if (tenantId !== undefined && client.identity.tenantId !== tenantId) throw unknownClient(name);
-        return clientKey(name);
-      }
-    }
-  }
-
-  #published(id: string, outgoing: Omit<BusEvent, 'id' | 'sequence'>): void {
-    this.#counters.published++;
-    if (this.#diagnostics.listenerCount('eventPublished') === 0) return;
-    const { event, data, timestamp, key } = outgoing;
-    this.#diagnostics.emit('eventPublished', { id, event, data, timestamp, audience: audienceOf(key) });
+    return this.#publishing.publish(kind, name, event, data, options, undefined);
   }
 
   /** The one place where events come in. */
@@ -539,16 +371,14 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   }
 
   #lost(reason: LossReason, keys: readonly string[] | undefined): void {
-    const clients = new Set<Client>();
-    if (keys === undefined) for (const client of this.#registry.clients.values()) clients.add(client);
-    else for (const key of keys) for (const client of this.#registry.channel(key)?.members() ?? []) clients.add(client);
+    const clients = this.#membership.membersOf(keys);
     this.#fanout.settle();
     const head = this.#bus.head();
     if (isThenable(head)) {
       // A bus that has just noticed a loss knows its head; one that must ask first cannot place the gap.
       throw new SseError('SSE_ERR_INTERNAL', `bus ${this.#bus.name} reported a loss while its head is unknown`);
     }
-    const gap: Gap = { reason, requested: null, resumedFrom: (head as { id: string }).id };
+    const gap: Gap = { reason, requested: null, resumedFrom: (head as Head).id };
     const frame = gapFrame(gap, gap.resumedFrom);
     for (const client of clients) {
       this.#fanout.dispatchTo(client, frame);
@@ -559,45 +389,6 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   #gapTold(client: Client, gap: Gap): void {
     this.#counters.gaps++;
     if (this.#diagnostics.listenerCount('gapTold') > 0) this.#diagnostics.emit('gapTold', this.#infoOf(client), gap);
-  }
-
-  #joinAll(
-    client: Client,
-    { userId, tenantId }: Identity,
-    topics: readonly string[],
-    waits: PromiseLike<unknown>[],
-  ): string[] {
-    const keys: string[] = [];
-    this.#join(client, everybodyKey(), keys, waits);
-    if (tenantId !== undefined) this.#join(client, everybodyKey(tenantId), keys, waits);
-    if (userId !== undefined) {
-      this.#join(client, userKey(userId), keys, waits, tenantId === undefined);
-      if (tenantId !== undefined) this.#join(client, userKey(userId, tenantId), keys, waits, true);
-    }
-    for (const topic of new Set(topics)) this.#joinTopic(client, topic, tenantId, keys, waits);
-    return keys;
-  }
-
-  #joinTopic(
-    client: Client,
-    topic: string,
-    tenantId: string | undefined,
-    keys: string[],
-    waits: PromiseLike<unknown>[],
-  ): void {
-    this.#join(client, topicKey(topic), keys, waits);
-    if (tenantId !== undefined) this.#join(client, topicKey(topic, tenantId), keys, waits);
-  }
-
-  #join(client: Client, key: string, keys: string[], waits: PromiseLike<unknown>[], isOwn = false): void {
-    keys.push(key);
-    if (!this.#registry.join(client, key, isOwn)) return;
-    const joined = this.#bus.join(key);
-    if (isThenable(joined)) waits.push(joined);
-  }
-
-  #leave(client: Client, channel: Channel): void {
-    if (this.#registry.leave(client, channel)) this.#bus.leave(channel.key);
   }
 
   #end(client: Client, reason: DisconnectReason, message?: string, reconnectIn?: number): void {
@@ -615,55 +406,34 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   #unregister(client: Client, reason: DisconnectReason, message: string | undefined, cause: Error | undefined): void {
     const info = this.#diagnostics.listenerCount('clientDisconnected') > 0 ? this.#infoOf(client) : undefined;
     this.#registry.clients.delete(client.id);
-    this.#fanout.settle();
-    while (client.channels.length > 0) this.#leave(client, client.channels[client.channels.length - 1]!);
+    this.#membership.leaveAll(client);
     this.#ending.add(client);
     this.#counters.disconnects[reason]++;
     if (cause !== undefined) this.#diagnostics.report(cause, 'stream', 'SSE_ERR_STREAM_FAILED');
     if (info !== undefined) this.#diagnostics.emit('clientDisconnected', info, reason, message);
   }
 
-  async #close({ timeoutMs = 5_000, reconnectWithinMs = 5_000 }: CloseOptions): Promise<CloseResult> {
-    for (const [option, value] of Object.entries({ timeoutMs, reconnectWithinMs })) {
-      if (!Number.isFinite(value) || value < 0 || value >= 2 ** 31) {
-        throw new SseError(
-          'SSE_ERR_INVALID_OPTION',
-          `${option} must be a number of ms, 0 or more; got ${shown(value)}`,
-        );
-      }
-    }
+  async #close({ timeoutMs, reconnectWithinMs }: ResolvedCloseOptions): Promise<CloseResult> {
     const wasStarted = this.#state === RUNNING;
     this.#state = CLOSING;
-    const { clock } = this.#options;
-    const deadline = clock.monotonic() + timeoutMs;
     this.#fanout.flushAll();
-    const open = this.#registry.clients.size + this.#ending.size;
-    let told = 0;
-    for (const client of [...this.#registry.clients.values()]) {
-      this.#end(client, 'shutdown', undefined, Math.round(Math.random() * reconnectWithinMs));
-      if (++told % END_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
-      if (clock.monotonic() >= deadline) break;
-    }
-    await this.#untilEmpty(deadline - clock.monotonic());
-    const rest = [...this.#registry.clients.values(), ...this.#ending];
-    for (const client of rest) client.fail('shutdown');
-    // Destroying takes a turn to be reported.
-    if (rest.length > 0) await this.#untilEmpty(1_000);
+    const result = await endStreams(
+      {
+        clients: this.#registry.clients,
+        ending: this.#ending,
+        onceEmpty: (callback) => {
+          this.#whenEmpty = callback;
+        },
+        end: (client, reconnectIn) => this.#end(client, 'shutdown', undefined, reconnectIn),
+      },
+      this.#options.clock,
+      timeoutMs,
+      reconnectWithinMs,
+    );
     this.#heartbeat.close();
     if (wasStarted) await this.#bus.close();
     this.#state = CLOSED;
-    return { ended: open - rest.length, cut: rest.length };
-  }
-
-  #untilEmpty(timeoutMs: number): Promise<void> {
-    if ((this.#ending.size === 0 && this.#registry.clients.size === 0) || timeoutMs <= 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, timeoutMs);
-      this.#whenEmpty = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+    return result;
   }
 
   #deadlineOf(client: Client, { expiresAt }: Identity): number {
@@ -677,32 +447,6 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     return expiresAt;
   }
 
-  #checkTopicsEnabled(): void {
-    if (!this.#options.enableTopics) {
-      throw new SseError('SSE_ERR_TOPICS_DISABLED', 'enableTopics is false: this broker has no topics');
-    }
-  }
-
-  #checkTopics(topics: readonly string[]): void {
-    if (topics.length === 0) return;
-    this.#checkTopicsEnabled();
-    const { maxTopicsPerClient } = this.#options;
-    if (maxTopicsPerClient > 0 && topics.length > maxTopicsPerClient) {
-      throw new SseError(
-        'SSE_ERR_TOO_MANY_TOPICS',
-        `${topics.length} topics for one client, maxTopicsPerClient allows ${maxTopicsPerClient}`,
-      );
-    }
-    for (const topic of topics) checkTopic(topic);
-  }
-
-  #topicsOf(client: Client): string[] {
-    const prefix = topicKey('');
-    const topics: string[] = [];
-    for (const { key } of client.channels) if (key.startsWith(prefix)) topics.push(key.slice(prefix.length));
-    return topics;
-  }
-
   #clientOf(clientId: string): Client {
     const client = this.#registry.clients.get(checkClientId(clientId));
     if (client === undefined) throw unknownClient(clientId);
@@ -712,7 +456,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   #infoOf(client: Client): ClientInfo {
     const { id, identity, connectedAt, queuedFrames, queuedBytes } = client;
     const { userId, tenantId, sessionId } = identity;
-    const topics = this.#topicsOf(client);
+    const topics = this.#membership.topicsOf(client);
     return { id, userId, tenantId, sessionId, identity, topics, connectedAt, queuedFrames, queuedBytes };
   }
 
@@ -725,6 +469,28 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     }
     result.catch((error: unknown) => this.#diagnostics.report(error, origin));
     return result;
+  }
+
+  #makePublishingHost(): PublishingHost {
+    const isClosed = () => this.#state >= CLOSING;
+    return {
+      bus: this.#bus,
+      options: this.#options,
+      get isClosed() {
+        return isClosed();
+      },
+      start: () => this.#start(),
+      checkClient: (clientId, tenantId) => {
+        const client = this.#clientOf(clientId);
+        if (tenantId !== undefined && client.identity.tenantId !== tenantId) throw unknownClient(clientId);
+      },
+      published: (id, { event, data, timestamp, key }) => {
+        this.#counters.published++;
+        if (this.#diagnostics.listenerCount('eventPublished') === 0) return;
+        this.#diagnostics.emit('eventPublished', { id, event, data, timestamp, audience: audienceOf(key) });
+      },
+      failed: (error) => this.#diagnostics.report(error, 'publish', 'SSE_ERR_BUS_UNAVAILABLE'),
+    };
   }
 
   #makeClientHost(): ClientHost {
@@ -788,7 +554,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       clientId: client.id,
       userId,
       tenantId,
-      topics: this.#topicsOf(client),
+      topics: this.#membership.topicsOf(client),
       serverTime: this.#options.clock.now(),
       heartbeatInterval,
       retry: retry ?? 0,
@@ -799,63 +565,4 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
 
 function unknownClient(clientId: string): SseError {
   return new SseError('SSE_ERR_UNKNOWN_CLIENT', `no client ${shown(clientId)}: it has gone, or never was here`);
-}
-
-/** What {@link TenantBroker} asks of its broker. */
-interface TenantHost {
-  publishTo(
-    kind: AudienceKind,
-    name: string,
-    event: string,
-    data: unknown,
-    options: PublishOptions | undefined,
-  ): Promise<string>;
-  isUserOnline(userId: string): boolean;
-  getOnlineUsers(): string[];
-  getUserConnectionCount(userId: string): number;
-  getActiveTopics(): string[];
-  getTopicConnectionCount(topic: string): number;
-}
-
-/** One tenant of a broker: sends reach its clients only, and questions are about them only. */
-export class TenantBroker<Events extends EventMap = Record<string, unknown>> extends Sender<Events> {
-  readonly tenantId: string;
-  readonly #host: TenantHost;
-
-  /** @internal Made by {@link Broker.tenant}. */
-  constructor(tenantId: string, host: TenantHost) {
-    super();
-    this.tenantId = tenantId;
-    this.#host = host;
-  }
-
-  isUserOnline(userId: string): boolean {
-    return this.#host.isUserOnline(userId);
-  }
-
-  getOnlineUsers(): string[] {
-    return this.#host.getOnlineUsers();
-  }
-
-  getUserConnectionCount(userId: string): number {
-    return this.#host.getUserConnectionCount(userId);
-  }
-
-  getActiveTopics(): string[] {
-    return this.#host.getActiveTopics();
-  }
-
-  getTopicConnectionCount(topic: string): number {
-    return this.#host.getTopicConnectionCount(topic);
-  }
-
-  protected override publishTo(
-    kind: AudienceKind,
-    name: string,
-    event: string,
-    data: unknown,
-    options: PublishOptions | undefined,
-  ): Promise<string> {
-    return this.#host.publishTo(kind, name, event, data, options);
-  }
 }

@@ -4,7 +4,7 @@
  */
 import { EventEmitter } from 'eventemitter3';
 import type { BusStatus } from './bus.js';
-import { DISCONNECT_REASONS, type DisconnectReason } from './client.js';
+import type { DisconnectReason } from './client.js';
 import { type ErrorCode, isSseError, SseError } from './errors.js';
 import type { OutgoingEvent } from './event.js';
 import type { Gap } from './gap.js';
@@ -150,22 +150,4 @@ export class Diagnostics {
 /** True for anything with a `then`. */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && typeof (value as PromiseLike<unknown>).then === 'function';
-}
-
-/** Counts since the broker was made. */
-export class Counters {
-  published = 0;
-  delivered = 0;
-  dropped = 0;
-  bytes = 0;
-  writes = 0;
-  connects = 0;
-  refused = 0;
-  gaps = 0;
-  replayed = 0;
-  readonly queue = { frames: 0, bytes: 0 };
-  readonly disconnects = Object.fromEntries(DISCONNECT_REASONS.map((reason) => [reason, 0])) as Record<
-    DisconnectReason,
-    number
-  >;
 }

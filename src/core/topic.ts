@@ -46,6 +46,11 @@ export const checkTenantId = (name: unknown): string => checkName('SSE_ERR_INVAL
 /** @throws {SseError} `SSE_ERR_INVALID_CLIENT` */
 export const checkClientId = (name: unknown): string => checkName('SSE_ERR_INVALID_CLIENT', 'clientId', name);
 
+/** The answer to anything about topics where `enableTopics` is false. */
+export function topicsDisabled(): SseError {
+  return new SseError('SSE_ERR_TOPICS_DISABLED', 'enableTopics is false: this broker has no topics');
+}
+
 const encodeTenant = (tenantId: string | undefined): string =>
   tenantId === undefined ? '' : encodeURIComponent(tenantId);
 

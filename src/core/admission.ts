@@ -1,0 +1,46 @@
+/** Whether a client may connect: names, topics and limits. Changes nothing. */
+import { SseError } from './errors.js';
+import type { Identity } from './identity.js';
+import type { ResolvedOptions } from './options.js';
+import type { Registry } from './registry.js';
+import { checkTenantId, checkTopic, checkUserId, topicsDisabled, userKey } from './topic.js';
+
+/** @throws {SseError} `SSE_ERR_TOPICS_DISABLED`, `SSE_ERR_TOO_MANY_TOPICS`, `SSE_ERR_INVALID_TOPIC` */
+export function checkTopics(options: ResolvedOptions, topics: readonly string[]): void {
+  if (topics.length === 0) return;
+  if (!options.enableTopics) throw topicsDisabled();
+  const { maxTopicsPerClient } = options;
+  if (maxTopicsPerClient > 0 && topics.length > maxTopicsPerClient) {
+    throw new SseError(
+      'SSE_ERR_TOO_MANY_TOPICS',
+      `${topics.length} topics for one client, maxTopicsPerClient allows ${maxTopicsPerClient}`,
+    );
+  }
+  for (const topic of topics) checkTopic(topic);
+}
+
+/**
+ * @throws {SseError} `SSE_ERR_TOO_MANY_CONNECTIONS`, `SSE_ERR_TOO_MANY_USER_CONNECTIONS`, `SSE_ERR_INVALID_USER`,
+ * `SSE_ERR_INVALID_TENANT`, and those of {@link checkTopics}
+ */
+export function checkAdmission(
+  options: ResolvedOptions,
+  registry: Registry,
+  { userId, tenantId }: Identity,
+  topics: readonly string[],
+): void {
+  const { maxConnections, maxConnectionsPerUser } = options;
+  if (tenantId !== undefined) checkTenantId(tenantId);
+  if (userId !== undefined) checkUserId(userId);
+  checkTopics(options, topics);
+  if (maxConnections > 0 && registry.clients.size >= maxConnections) {
+    throw new SseError('SSE_ERR_TOO_MANY_CONNECTIONS', `maxConnections is ${maxConnections}; try again later`);
+  }
+  if (maxConnectionsPerUser === 0 || userId === undefined) return;
+  if ((registry.channel(userKey(userId, tenantId))?.owners ?? 0) >= maxConnectionsPerUser) {
+    throw new SseError(
+      'SSE_ERR_TOO_MANY_USER_CONNECTIONS',
+      `maxConnectionsPerUser is ${maxConnectionsPerUser}; close another stream of this user first`,
+    );
+  }
+}
