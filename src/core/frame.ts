@@ -48,20 +48,23 @@ export class Frame implements Encoded {
   readonly lastId: string;
   /** The event it encodes; undefined for frames of the broker's own. */
   readonly source: BusEvent | undefined;
+  /** What a frame of the broker's own says; undefined for events and comments. */
+  readonly control: EventText | undefined;
   /** Place in the order in which this node dispatched; what merging sorts by. */
   order = 0;
   readonly #start: number;
   #payload: Buffer | undefined = undefined;
 
-  constructor(text: string, source?: BusEvent, lastId = '') {
+  constructor(text: string, source?: BusEvent, control?: EventText) {
     const bytes = Buffer.byteLength(text);
     const { chunk, start } = allocateChunk(bytes);
     chunk.write(text, start, 'utf8');
     this.count = source === undefined ? 0 : 1;
     this.bytes = bytes;
     this.chunk = chunk;
-    this.lastId = source === undefined ? lastId : source.id;
+    this.lastId = (source ?? control)?.id ?? '';
     this.source = source;
+    this.control = control;
     this.#start = start;
   }
 
@@ -189,7 +192,7 @@ export function frameOf(event: BusEvent): Frame {
 
 /** A frame of the broker's own: it has no place in the order. */
 export function controlFrame(parts: EventText): Frame {
-  return new Frame(eventText(parts), undefined, parts.id);
+  return new Frame(eventText(parts), undefined, parts);
 }
 
 /** A comment: bytes that every client ignores (HTML standard, section 9.2.6). */

@@ -7,7 +7,7 @@ import { isSseError, SseError } from '../core/errors.js';
 import type { EventMap } from '../core/event.js';
 import { ANONYMOUS, type Identity } from '../core/identity.js';
 import type { ResolvedHandlerOptions } from './options.js';
-import { acceptsEventStream, lastEventIdOf, type RequestLike } from './request.js';
+import { accepts, lastEventIdOf, type MediaType, type RequestLike } from './request.js';
 
 /** Somebody who may connect. */
 export interface Arrival {
@@ -25,12 +25,12 @@ export type HandlerBroker = Pick<
 const NO_TOPICS: readonly string[] = [];
 
 /** @throws {SseError} `SSE_ERR_METHOD_NOT_ALLOWED`, `SSE_ERR_NOT_ACCEPTABLE` */
-export function checkRequest(req: RequestLike): void {
+export function checkRequest(req: RequestLike, mediaType: MediaType): void {
   if (req.method !== 'GET' && req.method !== 'HEAD') {
-    throw new SseError('SSE_ERR_METHOD_NOT_ALLOWED', 'an event stream is opened with GET');
+    throw new SseError('SSE_ERR_METHOD_NOT_ALLOWED', 'use GET');
   }
-  if (!acceptsEventStream(req)) {
-    throw new SseError('SSE_ERR_NOT_ACCEPTABLE', 'this resource is text/event-stream only; check the Accept header');
+  if (!accepts(req, mediaType)) {
+    throw new SseError('SSE_ERR_NOT_ACCEPTABLE', `this resource is ${mediaType} only; check the Accept header`);
   }
 }
 

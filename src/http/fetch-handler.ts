@@ -1,11 +1,25 @@
 /** The Fetch handler: `(Request) => Response`, for Hono, h3, Deno, Bun, and whatever speaks the standard. */
-import { arrive, checkRequest, type HandlerBroker } from './arrival.js';
+import { type Arrival, arrive, checkRequest, type HandlerBroker } from './arrival.js';
 import { type HandlerOptions, resolveHandlerOptions } from './options.js';
 import { ALLOW, refusalOf, STREAM_HEADERS } from './refusal.js';
+import type { MediaType } from './request.js';
 import { WebSink } from './web-sink.js';
 
 /** Serves one request; never rejects. `context` is handed to the callbacks of {@link HandlerOptions}. */
 export type FetchHandler<Context = unknown> = (request: Request, context?: Context) => Promise<Response>;
+
+/** What a handler does with somebody who may connect. */
+export interface FetchService {
+  readonly mediaType: MediaType;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Gives the body, and the client id where a stream was opened. */
+  open(request: Request, arrival: Arrival): OpenedBody | Promise<OpenedBody>;
+}
+
+interface OpenedBody {
+  readonly body: ReadableStream<Uint8Array> | string | null;
+  readonly clientId?: string;
+}
 
 /**
  * Makes a handler that turns requests into streams of `broker`. A stream ends when the body is cancelled or the request's
@@ -17,6 +31,24 @@ export function createFetchHandler<Context = unknown>(
   broker: HandlerBroker,
   options: HandlerOptions<Request, Context> = {},
 ): FetchHandler<Context> {
+  return serveFetch(broker, options, {
+    mediaType: 'text/event-stream',
+    headers: STREAM_HEADERS,
+    open: (request, arrival) => {
+      const sink = new WebSink();
+      const clientId = broker.connect({ sink, ...arrival });
+      request.signal.addEventListener('abort', () => sink.closed(), { once: true });
+      return { body: sink.body, clientId };
+    },
+  });
+}
+
+/** What the Fetch handlers have in common. */
+export function serveFetch<Context>(
+  broker: HandlerBroker,
+  options: HandlerOptions<Request, Context>,
+  service: FetchService,
+): FetchHandler<Context> {
   const resolved = resolveHandlerOptions(options);
 
   return async function handle(request, context) {
@@ -25,25 +57,24 @@ export function createFetchHandler<Context = unknown>(
       if (request.method === 'OPTIONS') {
         return new Response(null, { status: 204, headers: { Allow: ALLOW, ...cors } });
       }
-      checkRequest(request);
-      const { identity, topics, lastEventId } = await arrive(broker, resolved, request, context as Context);
-      const headers = { ...STREAM_HEADERS, ...cors, ...resolved.headers };
+      checkRequest(request, service.mediaType);
+      const arrival = await arrive(broker, resolved, request, context as Context);
+      const headers = { ...service.headers, ...cors, ...resolved.headers };
       // Nobody is there to read it.
       if (request.method === 'HEAD' || request.signal.aborted) return new Response(null, { status: 200, headers });
-      const sink = new WebSink();
-      const clientId = broker.connect({ sink, identity, topics, lastEventId });
-      request.signal.addEventListener('abort', () => sink.closed(), { once: true });
-      if (resolved.onConnect !== undefined) {
-        const client = broker.getClient(clientId);
+      const { body, clientId } = await service.open(request, arrival);
+      const client = clientId === undefined ? undefined : broker.getClient(clientId);
+      if (client !== undefined && resolved.onConnect !== undefined) {
         try {
-          if (client !== undefined) await resolved.onConnect(client, request, context as Context);
+          await resolved.onConnect(client, request, context as Context);
         } catch (error) {
           broker.reportError(error, 'handler');
         }
       }
-      return new Response(sink.body, { status: 200, headers });
+      return new Response(body, { status: 200, headers });
     } catch (error) {
-      const { status, headers, body } = refusalOf(broker, error, () => resolved.refusalOf(request));
+      const style = () => (service.mediaType === 'text/event-stream' ? resolved.refusalOf(request) : 'status');
+      const { status, headers, body } = refusalOf(broker, error, style);
       return new Response(request.method === 'HEAD' ? null : body, { status, headers: { ...headers, ...cors } });
     }
   };

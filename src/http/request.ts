@@ -58,14 +58,18 @@ export function lastEventIdOf(req: RequestLike): string | undefined {
   return query.get('lastEventId') || query.get('last_event_id') || undefined;
 }
 
-/** Whether the Accept header allows an event stream (RFC 9110, section 12.5.1); no header allows everything. */
-export function acceptsEventStream(req: RequestLike): boolean {
+/** What a handler answers with. */
+export type MediaType = 'text/event-stream' | 'application/json';
+
+/** Whether the Accept header allows `mediaType` (RFC 9110, section 12.5.1); no header allows everything. */
+export function accepts(req: RequestLike, mediaType: MediaType): boolean {
   const accept = headerOf(req, 'accept');
   if (accept === undefined || accept.trim() === '') return true;
+  const family = `${mediaType.slice(0, mediaType.indexOf('/'))}/*`;
   return accept.split(',').some((range) => {
     const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
     const isRefused = parameters.some((parameter) => /^q=0(\.0{0,3})?$/.test(parameter));
-    return !isRefused && (type === 'text/event-stream' || type === 'text/*' || type === '*/*');
+    return !isRefused && (type === mediaType || type === family || type === '*/*');
   });
 }
 
