@@ -91,7 +91,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     const { clock, historySize, historyBytes, historyTtl, logger } = this.#options;
     this.#bus = this.#options.bus ?? new MemoryBus({ historySize, historyBytes, historyTtl, clock });
     this.#diagnostics = new Diagnostics(logger);
-    this.#fanout = new Fanout(clock.now);
+    this.#fanout = new Fanout(clock.now, this.#options.flush === 'adaptive' ? this.#options.maxFlushDelay : 0);
     this.#membership = new Membership(this.#registry, this.#bus, this.#fanout);
     this.#presence = this.#membership.presence();
     this.#heartbeat = new Heartbeat(this.#options);

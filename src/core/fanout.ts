@@ -6,6 +6,8 @@
  * - Clients that are in several channels get the frames merged in dispatch order; those that are in the same
  *   ones share the merged Batch.
  * - Membership must not change while frames wait in a channel: whoever changes it calls {@link Fanout.settle} first.
+ * - With `flush: 'adaptive'` a flush waits as long as the one before it took, so a process that cannot keep up spends
+ *   half its time at most on writing, and batches what comes meanwhile; one that keeps up never waits.
  * - A flush gives way to the event loop when it has run for `SLICE_MS`; what is published meanwhile is merged
  *   behind what a client has not got yet.
  */
@@ -25,6 +27,11 @@ const LOOK_EVERY = 32;
 
 export class Fanout {
   readonly #now: () => number;
+  /** Longest wait between two flushes, in ms; 0 for none. */
+  readonly #maxDelay: number;
+  /** When the last whole flush ended, and what it took; ms of performance.now(). */
+  #flushedAt = 0;
+  #flushTook = 0;
   #dirty: Channel[] = [];
   #ready: (Client | undefined)[] = [];
   #next = 0;
@@ -33,14 +40,17 @@ export class Fanout {
   #turnFrames = 0;
   #isFlushing = false;
   #immediate: NodeJS.Immediate | undefined = undefined;
+  #timer: NodeJS.Timeout | undefined = undefined;
   readonly #run = (): void => {
     this.#immediate = undefined;
+    this.#timer = undefined;
     this.flush();
   };
 
-  /** `now`: ms since 1970. */
-  constructor(now: () => number) {
+  /** `now`: ms since 1970. `maxDelay`: longest wait of an adaptive flush, in ms; 0 flushes at the end of every turn. */
+  constructor(now: () => number, maxDelay: number) {
     this.#now = now;
+    this.#maxDelay = maxDelay;
   }
 
   /** True where nothing waits. */
@@ -100,7 +110,8 @@ export class Fanout {
     this.settle();
     const ready = this.#ready;
     const now = this.#now();
-    const until = performance.now() + SLICE_MS;
+    const startedAt = performance.now();
+    const until = startedAt + SLICE_MS;
     let next = this.#next;
     while (next < ready.length) {
       const client = ready[next]!;
@@ -108,14 +119,20 @@ export class Fanout {
       client.flush(now);
       if (next % LOOK_EVERY === 0 && performance.now() >= until) break;
     }
+    this.#isFlushing = false;
+    if (this.#maxDelay > 0) {
+      this.#flushedAt = performance.now();
+      this.#flushTook = this.#flushedAt - startedAt + (this.#next > 0 ? this.#flushTook : 0);
+    }
     if (next < ready.length) {
       this.#next = next;
-      this.#schedule();
+      this.#immediate ??= setImmediate(this.#run);
     } else {
       this.#ready = [];
       this.#next = 0;
+      // A listener published while a client was being ended.
+      if (this.#dirty.length > 0) this.#schedule();
     }
-    this.#isFlushing = false;
   }
 
   /** Everything, now, however long it takes: for shutdown. */
@@ -123,7 +140,9 @@ export class Fanout {
     do this.flush();
     while (!this.isIdle);
     if (this.#immediate !== undefined) clearImmediate(this.#immediate);
+    clearTimeout(this.#timer);
     this.#immediate = undefined;
+    this.#timer = undefined;
   }
 
   #count(frame: Frame): void {
@@ -133,8 +152,16 @@ export class Fanout {
   }
 
   #schedule(): void {
+    if (this.#immediate !== undefined || this.#timer !== undefined || this.#isFlushing) return;
+    if (this.#maxDelay > 0) {
+      const wait = Math.min(this.#flushTook, this.#maxDelay) - (performance.now() - this.#flushedAt);
+      if (wait >= 1) {
+        this.#timer = setTimeout(this.#run, wait);
+        return;
+      }
+    }
     // setImmediate, not a microtask: publishing in a loop with `await` between is one turn too.
-    this.#immediate ??= setImmediate(this.#run);
+    this.#immediate = setImmediate(this.#run);
   }
 }
 

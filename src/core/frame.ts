@@ -40,6 +40,13 @@ function allocateChunk(bytes: number): { chunk: Buffer; start: number } {
   return { chunk, start };
 }
 
+/** `payload` as one HTTP/1.1 chunk; what is returned as payload lies inside it. */
+export function chunked(payload: Buffer): { chunk: Buffer; payload: Buffer } {
+  const { chunk, start } = allocateChunk(payload.length);
+  payload.copy(chunk, start);
+  return { chunk, payload: chunk.subarray(start, start + payload.length) };
+}
+
 /** The encoded bytes of one event, shared by every recipient. */
 export class Frame implements Encoded {
   readonly count: number;

@@ -27,6 +27,14 @@ export interface BrokerOptions {
    * and `drop-newest` it stays, and is told by a `gap` event.
    */
   overflow?: OverflowPolicy | undefined;
+  /**
+   * When events go out: at the end of each turn of the event loop, or `adaptive`: a flush waits as long as the one before
+   * it took (at most `maxFlushDelay`), which makes publishing far cheaper when events come faster than they can be
+   * written, and adds that wait to their latency. Default `turn`.
+   */
+  flush?: 'turn' | 'adaptive' | undefined;
+  /** Longest wait of an adaptive flush, in ms. Default 50. */
+  maxFlushDelay?: number | undefined;
   /** Longest silence on a stream, in ms. Default 30 000; 0: no heartbeats. */
   heartbeatInterval?: number | undefined;
   /** A comment, which clients do not see, or an event `heartbeat` with a timestamp. Default `comment`. */
@@ -75,6 +83,8 @@ export const DEFAULT_OPTIONS = Object.freeze({
   clientBufferSize: 256,
   clientBufferBytes: 1024 * 1024,
   overflow: 'disconnect' as OverflowPolicy,
+  flush: 'turn' as 'turn' | 'adaptive',
+  maxFlushDelay: 50,
   heartbeatInterval: 30_000,
   heartbeatMode: 'comment' as 'comment' | 'event',
   clientTimeout: 300_000,
@@ -131,6 +141,8 @@ const CHECKS: Readonly<Record<keyof BrokerOptions, Check>> = {
   clientBufferSize: count,
   clientBufferBytes: count,
   overflow: oneOf('disconnect', 'drop-oldest', 'drop-newest'),
+  flush: oneOf('turn', 'adaptive'),
+  maxFlushDelay: duration,
   heartbeatInterval: duration,
   heartbeatMode: oneOf('comment', 'event'),
   clientTimeout: duration,
@@ -180,6 +192,9 @@ export function resolveOptions(options: BrokerOptions = {}): ResolvedOptions {
   const { clientTimeout, heartbeatInterval } = resolved;
   if (clientTimeout > 0 && clientTimeout < 2 * heartbeatInterval) {
     refuse('clientTimeout', clientTimeout, `0 or at least twice heartbeatInterval (${2 * heartbeatInterval})`);
+  }
+  if (given.maxFlushDelay !== undefined && resolved.flush !== 'adaptive') {
+    refuse('maxFlushDelay', given.maxFlushDelay, "left out unless flush is 'adaptive'");
   }
   if (resolved.bus !== undefined) {
     for (const option of ['historySize', 'historyBytes', 'historyTtl'] as const) {

@@ -1,8 +1,10 @@
 /** The Fetch handler: `(Request) => Response`, for Hono, h3, Deno, Bun, and whatever speaks the standard. */
+import { GzipStream } from '../core/deflate.js';
 import { type Arrival, arrive, checkRequest, type HandlerBroker } from './arrival.js';
 import { type HandlerOptions, resolveHandlerOptions } from './options.js';
 import { ALLOW, refusalOf, STREAM_HEADERS } from './refusal.js';
 import type { MediaType } from './request.js';
+import { isGzip, responseHeaders } from './response-headers.js';
 import { WebSink } from './web-sink.js';
 
 /** Serves one request; never rejects. `context` is handed to the callbacks of {@link HandlerOptions}. */
@@ -13,7 +15,7 @@ export interface FetchService {
   readonly mediaType: MediaType;
   readonly headers: Readonly<Record<string, string>>;
   /** Gives the body, and the client id where a stream was opened. */
-  open(request: Request, arrival: Arrival): OpenedBody | Promise<OpenedBody>;
+  open(request: Request, headers: Readonly<Record<string, string>>, arrival: Arrival): OpenedBody | Promise<OpenedBody>;
 }
 
 interface OpenedBody {
@@ -34,8 +36,8 @@ export function createFetchHandler<Context = unknown>(
   return serveFetch(broker, options, {
     mediaType: 'text/event-stream',
     headers: STREAM_HEADERS,
-    open: (request, arrival) => {
-      const sink = new WebSink();
+    open: (request, headers, arrival) => {
+      const sink = new WebSink(isGzip(headers) ? new GzipStream() : undefined);
       const clientId = broker.connect({ sink, ...arrival });
       request.signal.addEventListener('abort', () => sink.closed(), { once: true });
       return { body: sink.body, clientId };
@@ -59,10 +61,10 @@ export function serveFetch<Context>(
       }
       checkRequest(request, service.mediaType);
       const arrival = await arrive(broker, resolved, request, context as Context);
-      const headers = { ...service.headers, ...cors, ...resolved.headers };
+      const headers = responseHeaders(service, resolved, cors, request);
       // Nobody is there to read it.
       if (request.method === 'HEAD' || request.signal.aborted) return new Response(null, { status: 200, headers });
-      const { body, clientId } = await service.open(request, arrival);
+      const { body, clientId } = await service.open(request, headers, arrival);
       const client = clientId === undefined ? undefined : broker.getClient(clientId);
       if (client !== undefined && resolved.onConnect !== undefined) {
         try {

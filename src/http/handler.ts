@@ -3,11 +3,13 @@
  * gives these two.
  */
 import type { IncomingMessage } from 'node:http';
+import { GzipStream } from '../core/deflate.js';
 import type { HandlerBroker } from './arrival.js';
 import { Http2Sink } from './http2-sink.js';
 import { NodeSink } from './node-sink.js';
 import type { HandlerOptions } from './options.js';
 import { STREAM_HEADERS } from './refusal.js';
+import { isGzip } from './response-headers.js';
 import { isHttp2, type NodeHandler, type NodeRequest, type NodeResponse, serveNode } from './serve-node.js';
 
 /**
@@ -37,16 +39,17 @@ function open(
   headers: Record<string, string>,
   connect: (sink: NodeSink | Http2Sink) => string,
 ): string {
+  const gzip = isGzip(headers) ? new GzipStream() : undefined;
   if (isHttp2(res)) {
     res.writeHead(200, headers);
-    return connect(new Http2Sink(res));
+    return connect(new Http2Sink(res, gzip));
   }
   const { socket } = res;
   socket?.cork();
   try {
     res.writeHead(200, headers);
     res.flushHeaders();
-    return connect(new NodeSink(req as IncomingMessage, res));
+    return connect(new NodeSink(req as IncomingMessage, res, gzip));
   } finally {
     socket?.uncork();
   }

@@ -8,6 +8,7 @@
  */
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
+import type { GzipStream } from '../core/deflate.js';
 import type { Encoded } from '../core/frame.js';
 import type { Sink, SinkOwner } from '../core/sink.js';
 
@@ -41,13 +42,15 @@ function onError(): void {}
 export class NodeSink implements Sink {
   readonly #res: WithSink;
   readonly #socket: Socket | undefined;
+  readonly #gzip: GzipStream | undefined;
   /** Set for a response that has no socket yet: only its connection tells that the client left. */
   readonly #connection: Socket | undefined;
   #owner: SinkOwner | undefined = undefined;
   #isWaiting = false;
 
-  /** `res` has its head written. */
-  constructor(req: IncomingMessage, res: ServerResponse) {
+  /** `res` has its head written; `gzip` where that says so. */
+  constructor(req: IncomingMessage, res: ServerResponse, gzip?: GzipStream) {
+    this.#gzip = gzip;
     this.#res = res;
     this.#socket = unwrappedSocket(req, res);
     this.#connection = res.socket === null ? req.socket : undefined;
@@ -59,13 +62,18 @@ export class NodeSink implements Sink {
     this.#res.on('close', onClose);
     this.#res.on('error', onError);
     this.#connection?.once('close', this.#onConnectionClose);
+    const header = this.#gzip?.header;
+    if (header === undefined) return;
+    if (this.#socket === undefined) this.#res.write(header.payload);
+    else this.#socket.write(header.chunk);
   }
 
   write(encoded: Encoded): boolean {
     const socket = this.#socket;
-    if (socket === undefined) return this.#writeToResponse(encoded.payload);
+    const bytes = this.#gzip === undefined ? encoded : this.#gzip.next(encoded);
+    if (socket === undefined) return this.#writeToResponse(bytes.payload);
     // Half-closed or gone: 'close' is on its way.
-    if (!socket.writable || socket.write(encoded.chunk)) return true;
+    if (!socket.writable || socket.write(bytes.chunk)) return true;
     // False says that the chunk was large, not that the kernel did not take it.
     if (socket.writableLength === 0) return true;
     this.#awaitDrain(socket);
@@ -76,11 +84,13 @@ export class NodeSink implements Sink {
     const res = this.#res;
     if (this.#owner === undefined || res.writableEnded) return;
     const socket = this.#socket;
+    if (last !== undefined) this.write(last);
+    const trailer = this.#gzip?.trailer;
     if (socket === undefined) {
-      res.end(last?.payload);
+      res.end(trailer?.payload);
     } else {
       socket.cork();
-      if (last !== undefined && socket.writable) socket.write(last.chunk);
+      if (trailer !== undefined && socket.writable) socket.write(trailer.chunk);
       res.end();
       socket.uncork();
     }

@@ -22,6 +22,11 @@ export interface HandlerOptions<Req = IncomingMessage, Context = unknown> {
   cors?: CorsOptions | undefined;
   /** More response headers of a stream. */
   headers?: Readonly<Record<string, string>> | undefined;
+  /**
+   * Compresses streams for clients whose Accept-Encoding allows it. Each event is compressed once and shared by all its
+   * recipients; no event is compressed against another. Default: not.
+   */
+  compression?: 'gzip' | undefined;
   /** Called when a stream is open. What it throws reaches the `error` event, and the stream stays. */
   onConnect?: ((client: ClientInfo, req: Req, context: Context) => unknown) | undefined;
   /**
@@ -41,6 +46,7 @@ export interface ResolvedHandlerOptions<Req, Context>
   extends Pick<HandlerOptions<Req, Context>, 'authenticator' | 'topicResolver' | 'authorizeTopic' | 'onConnect'> {
   readonly cors: Cors;
   readonly headers: Readonly<Record<string, string>>;
+  readonly compression: 'gzip' | undefined;
   readonly authenticationTimeout: number;
   readonly refusalOf: (req: Req) => RefusalStyle;
 }
@@ -51,6 +57,7 @@ const KNOWN: readonly (keyof HandlerOptions)[] = [
   'authorizeTopic',
   'cors',
   'headers',
+  'compression',
   'onConnect',
   'authenticationTimeout',
   'refusal',
@@ -83,6 +90,9 @@ export function resolveHandlerOptions<Req extends RequestLike, Context>(
   if (!(typeof refusal === 'function' || refusal === 'auto' || refusal === 'status' || refusal === 'stream')) {
     refuse('refusal', refusal, "'auto', 'status', 'stream' or a function");
   }
+  if (options.compression !== undefined && options.compression !== 'gzip') {
+    refuse('compression', options.compression, "'gzip' or left out");
+  }
   return {
     authenticator: options.authenticator,
     topicResolver: options.topicResolver,
@@ -90,6 +100,7 @@ export function resolveHandlerOptions<Req extends RequestLike, Context>(
     onConnect: options.onConnect,
     cors: resolveCors(options.cors),
     headers,
+    compression: options.compression,
     authenticationTimeout,
     refusalOf:
       typeof refusal === 'function'

@@ -45,7 +45,7 @@ export function createFetchPollHandler<Context = unknown>(
   return serveFetch(broker, options, {
     mediaType: 'application/json',
     headers: HEADERS,
-    open: async (request, arrival) => {
+    open: async (request, _headers, arrival) => {
       const body = await poll(broker, arrival, waitOf(request), request.signal);
       return { body: body ?? null };
     },

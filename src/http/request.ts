@@ -73,6 +73,16 @@ export function accepts(req: RequestLike, mediaType: MediaType): boolean {
   });
 }
 
+/** Whether the client takes gzip (RFC 9110, section 12.5.3). */
+export function acceptsGzip(req: RequestLike): boolean {
+  const weights = new Map<string, number>();
+  for (const coding of (headerOf(req, 'accept-encoding') ?? '').toLowerCase().split(',')) {
+    const [name = '', parameter = ''] = coding.split(';').map((part) => part.trim());
+    weights.set(name, parameter.startsWith('q=') ? Number(parameter.slice(2)) : 1);
+  }
+  return (weights.get('gzip') ?? weights.get('*') ?? 0) > 0;
+}
+
 /**
  * Whether this looks like a browser's EventSource, which reads no status but 200 and gives up for good on every other.
  * It asks for nothing but an event stream, uncached; libraries on top of `fetch` do one or the other.

@@ -6,6 +6,7 @@ import { type Arrival, arrive, checkRequest, type HandlerBroker } from './arriva
 import { type HandlerOptions, resolveHandlerOptions } from './options.js';
 import { ALLOW, type Answer, refusalOf } from './refusal.js';
 import type { MediaType } from './request.js';
+import { responseHeaders } from './response-headers.js';
 
 /** Node's request, of either protocol version. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
@@ -77,7 +78,7 @@ export function serveNode<Req extends object, Context>(
           'the response was begun by somebody else; mount the handler before them',
         );
       }
-      const headers = { ...service.headers, ...cors, ...resolved.headers };
+      const headers = responseHeaders(service, resolved, cors, req);
       // Set by something earlier for a body that is not sent.
       res.removeHeader('Content-Length');
       if (req.method === 'HEAD') {

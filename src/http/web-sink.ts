@@ -1,4 +1,5 @@
 /** Sink for web streams: the body of a Fetch `Response`. */
+import type { GzipStream } from '../core/deflate.js';
 import type { Encoded } from '../core/frame.js';
 import type { Sink, SinkOwner } from '../core/sink.js';
 
@@ -8,12 +9,15 @@ const HIGH_WATER_MARK = 16 * 1024;
 export class WebSink implements Sink {
   /** The body of the response. */
   readonly body: ReadableStream<Uint8Array>;
+  readonly #gzip: GzipStream | undefined;
   #controller!: ReadableStreamDefaultController<Uint8Array>;
   #owner: SinkOwner | undefined = undefined;
   #isWaiting = false;
   #taken = 0;
 
-  constructor() {
+  /** `gzip` where the head of the response says so. */
+  constructor(gzip?: GzipStream) {
+    this.#gzip = gzip;
     this.body = new ReadableStream<Uint8Array>(
       {
         start: (controller) => {
@@ -33,12 +37,12 @@ export class WebSink implements Sink {
 
   open(owner: SinkOwner): void {
     this.#owner = owner;
+    if (this.#gzip !== undefined) this.#enqueue(this.#gzip.header.payload);
   }
 
   write(encoded: Encoded): boolean {
     if (this.#owner === undefined) return true;
-    // A copy: a runtime may transfer the bytes to another thread, and these are shared with every other client.
-    this.#controller.enqueue(new Uint8Array(encoded.payload));
+    this.#enqueue((this.#gzip?.next(encoded) ?? encoded).payload);
     if ((this.#controller.desiredSize ?? 1) > 0) return true;
     this.#isWaiting = true;
     return false;
@@ -46,7 +50,8 @@ export class WebSink implements Sink {
 
   end(last?: Encoded): void {
     if (this.#owner === undefined) return;
-    if (last !== undefined) this.#controller.enqueue(new Uint8Array(last.payload));
+    if (last !== undefined) this.#enqueue((this.#gzip?.next(last) ?? last).payload);
+    if (this.#gzip !== undefined) this.#enqueue(this.#gzip.trailer.payload);
     this.#controller.close();
     // A web stream does not tell when its reader has read the rest; for the broker it is over.
     queueMicrotask(() => this.closed());
@@ -60,6 +65,11 @@ export class WebSink implements Sink {
 
   progress(): number {
     return this.#taken;
+  }
+
+  /** A copy: a runtime may transfer the bytes to another thread, and these are shared with every other client. */
+  #enqueue(payload: Buffer): void {
+    this.#controller.enqueue(new Uint8Array(payload));
   }
 
   /** The reader is gone. */
