@@ -30,6 +30,7 @@ export const ERROR_CODES = Object.freeze({
   SSE_ERR_BUS_UNAVAILABLE: { status: 503, retryable: true },
   SSE_ERR_UNAUTHENTICATED: { status: 401 },
   SSE_ERR_AUTHENTICATION_TIMEOUT: { status: 503, retryable: true },
+  SSE_ERR_AUTHENTICATION_UNAVAILABLE: { status: 503, retryable: true },
   SSE_ERR_FORBIDDEN: { status: 403 },
   SSE_ERR_METHOD_NOT_ALLOWED: { status: 405 },
   SSE_ERR_NOT_ACCEPTABLE: { status: 406 },
@@ -37,6 +38,7 @@ export const ERROR_CODES = Object.freeze({
   SSE_ERR_TOO_MANY_USER_CONNECTIONS: { status: 429, retryable: true },
   SSE_ERR_STREAM_FAILED: {},
   SSE_ERR_LISTENER_FAILED: {},
+  SSE_ERR_PACKAGE_MISSING: { status: 500 },
   SSE_ERR_INTERNAL: { status: 500 },
 } satisfies Record<string, ErrorKind>);
 

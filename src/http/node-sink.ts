@@ -28,6 +28,11 @@ export function unwrappedSocket(req: IncomingMessage, res: ServerResponse): Sock
   return isPlain ? socket : undefined;
 }
 
+/** Node's own, of a socket; not documented, so nothing of it is taken for granted. */
+interface Handle {
+  readonly writeQueueSize?: number;
+}
+
 // On the response, so that one listener function serves all of them and pins nothing.
 const SINK = Symbol('sse-broker.sink');
 type WithSink = ServerResponse & { [SINK]?: NodeSink | undefined };
@@ -39,14 +44,25 @@ function onClose(this: WithSink): void {
 // A response that broke also closes; without a listener its error would end the process.
 function onError(): void {}
 
+// Pipelined responses wait on one connection, any number of them: one listener for all.
+const WAITING = Symbol('sse-broker.waiting');
+type WithWaiting = Socket & { [WAITING]?: Set<NodeSink> | undefined };
+
+function onConnectionClose(this: WithWaiting): void {
+  const waiting = this[WAITING];
+  if (waiting !== undefined) for (const sink of [...waiting]) sink.closed();
+}
+
 export class NodeSink implements Sink {
   readonly #res: WithSink;
   readonly #socket: Socket | undefined;
   readonly #gzip: GzipStream | undefined;
   /** Set for a response that has no socket yet: only its connection tells that the client left. */
-  readonly #connection: Socket | undefined;
+  readonly #connection: WithWaiting | undefined;
   #owner: SinkOwner | undefined = undefined;
   #isWaiting = false;
+  /** Made when first needed, and then kept: `once` on a response that compression has wrapped is never removed. */
+  #onDrain: (() => void) | undefined = undefined;
 
   /** `res` has its head written; `gzip` where that says so. */
   constructor(req: IncomingMessage, res: ServerResponse, gzip?: GzipStream) {
@@ -61,7 +77,7 @@ export class NodeSink implements Sink {
     this.#res[SINK] = this;
     this.#res.on('close', onClose);
     this.#res.on('error', onError);
-    this.#connection?.once('close', this.#onConnectionClose);
+    this.#joinConnection();
     const header = this.#gzip?.header;
     if (header === undefined) return;
     if (this.#socket === undefined) this.#res.write(header.payload);
@@ -72,8 +88,8 @@ export class NodeSink implements Sink {
     const socket = this.#socket;
     const bytes = this.#gzip === undefined ? encoded : this.#gzip.next(encoded);
     if (socket === undefined) return this.#writeToResponse(bytes.payload);
-    // Half-closed or gone: 'close' is on its way.
-    if (!socket.writable || socket.write(bytes.chunk)) return true;
+    if (!socket.writable) return this.#cutOff();
+    if (socket.write(bytes.chunk)) return true;
     // False says that the chunk was large, not that the kernel did not take it.
     if (socket.writableLength === 0) return true;
     this.#awaitDrain(socket);
@@ -105,9 +121,11 @@ export class NodeSink implements Sink {
   progress(): number {
     const socket = this.#socket ?? this.#res.socket;
     if (socket === null) return 0;
-    // What the kernel took of a write that is under way shows in the handle only, as Node's own timeout looks at it.
-    const handle = (socket as unknown as { _handle?: { writeQueueSize?: number } | null })._handle;
-    return socket.bytesWritten - socket.writableLength - (handle?.writeQueueSize ?? 0);
+    // What the kernel took of a write that is under way shows in the handle only, as Node's own timeout looks at it; with
+    // TLS in the handle below, since a record counts as waiting until the whole write is through.
+    const handle = (socket as unknown as { _handle?: (Handle & { _parent?: Handle | null }) | null })._handle;
+    const waiting = handle?._parent?.writeQueueSize ?? handle?.writeQueueSize ?? 0;
+    return socket.bytesWritten - socket.writableLength - waiting;
   }
 
   /** The carrier is gone. */
@@ -116,15 +134,42 @@ export class NodeSink implements Sink {
     this.#owner = undefined;
     this.#res[SINK] = undefined;
     this.#res.off('close', onClose);
-    this.#connection?.off('close', this.#onConnectionClose);
+    this.#leaveConnection();
+    if (this.#onDrain !== undefined) (this.#socket ?? this.#res).off('drain', this.#onDrain);
     owner?.closed();
   }
 
-  readonly #onConnectionClose = (): void => this.closed();
+  #joinConnection(): void {
+    const connection = this.#connection;
+    if (connection === undefined) return;
+    if (connection[WAITING] === undefined) {
+      connection[WAITING] = new Set();
+      connection.on('close', onConnectionClose);
+    }
+    connection[WAITING].add(this);
+  }
+
+  #leaveConnection(): void {
+    const connection = this.#connection;
+    const waiting = connection?.[WAITING];
+    if (connection === undefined || !waiting?.delete(this) || waiting.size > 0) return;
+    connection[WAITING] = undefined;
+    connection.off('close', onConnectionClose);
+  }
+
+  /**
+   * The client has closed its half, so Node has closed ours: nothing can follow. With a reader that takes nothing, what is
+   * under way would keep the connection for ever; it is cut here, and a client that comes back gets what it has not read.
+   */
+  #cutOff(): true {
+    this.destroy();
+    return true;
+  }
 
   #writeToResponse(payload: Buffer): boolean {
     const res = this.#res as WithSink & { flush?: () => void };
     if (res.destroyed || res.writableEnded) return true;
+    if (res.socket?.writable === false) return this.#cutOff();
     const hasRoom = res.write(payload);
     // Compression middleware collects until it is told not to.
     if (typeof res.flush === 'function') res.flush();
@@ -135,9 +180,12 @@ export class NodeSink implements Sink {
   #awaitDrain(stream: Socket | ServerResponse): void {
     if (this.#isWaiting) return;
     this.#isWaiting = true;
-    stream.once('drain', () => {
+    if (this.#onDrain !== undefined) return;
+    this.#onDrain = () => {
+      if (!this.#isWaiting) return;
       this.#isWaiting = false;
       this.#owner?.drained();
-    });
+    };
+    stream.on('drain', this.#onDrain);
   }
 }

@@ -20,6 +20,7 @@ const SHEDDING: ReadonlySet<string> = new Set([
   'SSE_ERR_BROKER_CLOSED',
   'SSE_ERR_BUS_UNAVAILABLE',
   'SSE_ERR_AUTHENTICATION_TIMEOUT',
+  'SSE_ERR_AUTHENTICATION_UNAVAILABLE',
 ]);
 
 /** Response headers of every stream. */

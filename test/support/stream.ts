@@ -1,5 +1,7 @@
 /** A real HTTP client of an event stream, with an independent parser. */
 import http, { type IncomingHttpHeaders } from 'node:http';
+import https from 'node:https';
+import type { Readable } from 'node:stream';
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { onTestFinished } from 'vitest';
 import { until } from './until.js';
@@ -33,62 +35,72 @@ function parsed(data: string): unknown {
   }
 }
 
-/** Opens a stream and waits for its head. The stream is closed when the test ends. */
+/** Reads `body` as an event stream; `leave` is how its client goes away. */
+export function readStream(
+  body: Readable,
+  head: { readonly status: number; readonly headers: IncomingHttpHeaders },
+  leave: () => void,
+): StreamClient {
+  const events: EventSourceMessage[] = [];
+  const comments: string[] = [];
+  let text = '';
+  let retry: number | undefined;
+  let isEnded = false;
+  const parser = createParser({
+    onEvent: (event) => events.push(event),
+    onComment: (comment) => comments.push(comment),
+    onRetry: (ms) => {
+      retry = ms;
+    },
+  });
+  body.setEncoding('utf8');
+  body.on('data', (chunk: string) => {
+    text += chunk;
+    parser.feed(chunk);
+  });
+  body.on('error', () => {});
+  body.on('close', () => {
+    isEnded = true;
+  });
+  const all = async <T>(name: string, count: number): Promise<T[]> => {
+    const matching = () => events.filter((event) => (event.event ?? 'message') === name);
+    await until(() => matching().length >= count, `${count} × ${name}; have ${matching().length}`);
+    return matching().map((event) => parsed(event.data) as T);
+  };
+  return {
+    ...head,
+    text: () => text,
+    events,
+    comments,
+    retry: () => retry,
+    isEnded: () => isEnded,
+    all,
+    next: async <T>(name: string, count = 1) => (await all<T>(name, count))[count - 1]!,
+    ended: async () => {
+      await until(() => isEnded, 'the end of the stream');
+    },
+    close: leave,
+  };
+}
+
+/** Opens a stream and waits for its head; certificates are not looked at. The stream is closed when the test ends. */
 export function openStream(
   url: string,
-  options: { headers?: Record<string, string>; method?: string; agent?: http.Agent } = {},
+  options: { headers?: Record<string, string>; method?: string; agent?: http.Agent; signal?: AbortSignal } = {},
 ): Promise<StreamClient> {
   return new Promise((resolve, reject) => {
-    const req = http.request(
+    const { request } = url.startsWith('https:') ? https : http;
+    const req = request(
       url,
       {
         method: 'GET',
         agent: options.agent ?? false,
+        rejectUnauthorized: false,
         ...options,
         headers: { accept: 'text/event-stream', ...options.headers },
       },
       (res) => {
-        const events: EventSourceMessage[] = [];
-        const comments: string[] = [];
-        let text = '';
-        let retry: number | undefined;
-        let isEnded = false;
-        const parser = createParser({
-          onEvent: (event) => events.push(event),
-          onComment: (comment) => comments.push(comment),
-          onRetry: (ms) => {
-            retry = ms;
-          },
-        });
-        res.setEncoding('utf8');
-        res.on('data', (chunk: string) => {
-          text += chunk;
-          parser.feed(chunk);
-        });
-        res.on('error', () => {});
-        res.on('close', () => {
-          isEnded = true;
-        });
-        const all = async <T>(name: string, count: number): Promise<T[]> => {
-          const matching = () => events.filter((event) => (event.event ?? 'message') === name);
-          await until(() => matching().length >= count, `${count} × ${name}; have ${matching().length}`);
-          return matching().map((event) => parsed(event.data) as T);
-        };
-        resolve({
-          status: res.statusCode ?? 0,
-          headers: res.headers,
-          text: () => text,
-          events,
-          comments,
-          retry: () => retry,
-          isEnded: () => isEnded,
-          all,
-          next: async <T>(name: string, count = 1) => (await all<T>(name, count))[count - 1]!,
-          ended: async () => {
-            await until(() => isEnded, 'the end of the stream');
-          },
-          close: () => req.destroy(),
-        });
+        resolve(readStream(res, { status: res.statusCode ?? 0, headers: res.headers }, () => req.destroy()));
       },
     );
     req.on('error', reject);
