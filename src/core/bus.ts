@@ -87,6 +87,7 @@ export interface Bus {
   readonly name: string;
   /** Called once by the broker before anything else. */
   start(receiver: BusReceiver): void | Promise<void>;
+  /** Gives the event its place. The object is the bus' own from here on: it may complete and deliver it as it is. */
   publish(event: OutgoingEvent): string | Promise<string>;
   join(key: string): void | Promise<void>;
   leave(key: string): void;

@@ -125,7 +125,7 @@ export class Client implements SinkOwner {
     this.lastWriteTick = host.tick;
   }
 
-  /** From here on the sink may call back. */
+  /** From here on the sink may call back. Throws what the sink throws. */
   open(): void {
     this.#sink.open(this);
   }
@@ -168,7 +168,7 @@ export class Client implements SinkOwner {
     this.pending = undefined;
     if (this.#state === LIVE) {
       if (this.deadline !== 0 && this.deadline <= now) this.end(this.deadlineReason);
-      else if (this.isBlocked) this.#enqueue(encoded);
+      else if (this.#queue !== undefined) this.#enqueue(encoded);
       else this.write(encoded);
     } else if (this.#state === HOLDING) {
       this.holder?.hold(encoded);
@@ -177,12 +177,14 @@ export class Client implements SinkOwner {
 
   /** Hands bytes to the sink, past the queue: for the flush, and for frames of the broker's own. */
   write(encoded: Encoded): void {
+    if (this.#state >= ENDING) return;
     this.lastWriteTick = this.#host.tick;
     this.#host.wrote(encoded.count, encoded.bytes);
-    if (!this.#sink.write(encoded) && !this.isBlocked) {
+    if (!this.#send(encoded) && !this.isBlocked) {
       this.isBlocked = true;
       this.stalledSince = this.#host.tick;
-      this.#progress = this.#sink.progress();
+      this.hasProgressed();
+      if (this.isOver) return;
       const { clientBufferSize, clientBufferBytes } = this.#host.options;
       this.#queue ??= new Queue(clientBufferSize, clientBufferBytes, this.#host.queueTotals);
       if (encoded.lastId !== '') this.#queue.lastId = encoded.lastId;
@@ -196,13 +198,18 @@ export class Client implements SinkOwner {
     this.holder = undefined;
     if (held.length === 0) return;
     const encoded = encodedOf(held);
-    if (this.isBlocked) this.#enqueue(encoded);
+    if (this.#queue !== undefined) this.#enqueue(encoded);
     else this.write(encoded);
   }
 
   /** Whether a full sink has taken anything since the last call. */
   hasProgressed(): boolean {
-    const progress = this.#sink.progress();
+    let progress = this.#progress;
+    try {
+      progress = this.#sink.progress();
+    } catch (cause) {
+      this.fail('failed', errorOf(cause));
+    }
     const moved = progress !== this.#progress;
     this.#progress = progress;
     return moved;
@@ -224,7 +231,11 @@ export class Client implements SinkOwner {
     if (wasLive && reason !== 'expired') this.#handOverQueue();
     this.#dropQueue();
     const data = JSON.stringify(message === undefined ? { reason } : { reason, message });
-    this.#sink.end(controlFrame({ retry: reconnectIn, event: 'closing', data }));
+    try {
+      this.#sink.end(controlFrame({ retry: reconnectIn, event: 'closing', data }));
+    } catch (cause) {
+      this.fail('failed', errorOf(cause));
+    }
   }
 
   /** Ends the stream now: for a reader that takes nothing, or a carrier that broke. */
@@ -236,7 +247,12 @@ export class Client implements SinkOwner {
     this.holder = undefined;
     if (!wasEnding) this.#host.ended(this, reason, undefined, cause);
     this.#dropQueue();
-    this.#sink.destroy();
+    try {
+      this.#sink.destroy();
+    } catch {
+      // It will not tell its end either.
+      this.closed();
+    }
   }
 
   drained(): void {
@@ -250,7 +266,8 @@ export class Client implements SinkOwner {
     }
     if (queue.length > 0) return;
     if (this.#gap !== undefined) this.#tellGap();
-    if (this.isBlocked) return;
+    // Blocked again; or ended, by a listener that was told of the gap or by a sink that threw.
+    if (this.isBlocked || this.isOver) return;
     this.#queue = undefined;
     this.holder?.proceed();
   }
@@ -268,21 +285,27 @@ export class Client implements SinkOwner {
 
   #enqueue(encoded: Encoded): void {
     const queue = this.#queue!;
-    for (const frame of encoded.frames) {
-      if (!this.#admit(queue, frame)) return;
+    const { frames } = encoded;
+    for (let i = 0; i < frames.length; i++) {
+      if (this.#admit(queue, frames[i]!)) continue;
+      // What follows shares the fate of the frame that was one too many.
+      if (this.#host.options.overflow === 'disconnect') this.#host.dropped(frames.length - i - 1);
+      return;
     }
   }
 
-  /** Queues one frame by the overflow policy; false where the client had to go. */
+  /** Queues one frame by the overflow policy; false where the client had to go, or was ended by a listener. */
   #admit(queue: Queue, frame: Frame): boolean {
     const { overflow } = this.#host.options;
     // Frames were dropped after the newest in the queue: the gap takes its place before this one.
     const owesGap = overflow === 'drop-newest' && this.#gap !== undefined;
     const limit = owesGap ? queue.limitHitBy(2, frame.bytes + GAP_BYTES) : queue.limitHitBy(1, frame.bytes);
     if (limit === undefined) {
-      if (owesGap) queue.push(this.#takeGap());
+      const gap = owesGap ? this.#takeGap() : undefined;
+      if (gap !== undefined) queue.push(gapFrame(gap, gap.resumedFrom));
       queue.push(frame);
-      return true;
+      if (gap !== undefined) this.#host.gapTold(this, gap);
+      return !this.isOver;
     }
     if (overflow === 'disconnect') {
       this.#host.dropped(queue.length + 1);
@@ -290,19 +313,21 @@ export class Client implements SinkOwner {
       this.fail('overflow');
       return false;
     }
+    const isFirst = this.#gap === undefined;
     if (this.#gap === undefined) {
       const requested = overflow === 'drop-oldest' ? queue.lastId : queue.newestId;
       this.#gap = { requested, resumedFrom: requested };
-      this.#host.overflowed(this, limit);
     }
     if (overflow === 'drop-newest') {
       this.#drop(frame);
-      return true;
+    } else {
+      while (queue.length > 0 && queue.limitHitBy(1, frame.bytes) !== undefined) this.#drop(queue.shift()!);
+      if (queue.limitHitBy(1, frame.bytes) === undefined) queue.push(frame);
+      else this.#drop(frame);
     }
-    while (queue.length > 0 && queue.limitHitBy(1, frame.bytes) !== undefined) this.#drop(queue.shift()!);
-    if (queue.limitHitBy(1, frame.bytes) === undefined) queue.push(frame);
-    else this.#drop(frame);
-    return true;
+    // When all is in its place: a listener may end this client.
+    if (isFirst) this.#host.overflowed(this, limit);
+    return !this.isOver;
   }
 
   #drop(frame: Frame): void {
@@ -310,27 +335,44 @@ export class Client implements SinkOwner {
     if (frame.lastId !== '') this.#gap!.resumedFrom = frame.lastId;
   }
 
-  #takeGap(): Frame {
+  /** The gap that is owed. Its `gapTold` comes after it was handed over: a listener may end the stream. */
+  #takeGap(): Gap {
     const { requested, resumedFrom } = this.#gap!;
-    const gap: Gap = { reason: 'overflow', requested: requested || null, resumedFrom };
     this.#gap = undefined;
-    this.#host.gapTold(this, gap);
-    return gapFrame(gap, resumedFrom);
+    return { reason: 'overflow', requested: requested || null, resumedFrom };
   }
 
   #tellGap(): void {
-    this.write(this.#takeGap());
+    const gap = this.#takeGap();
+    this.write(gapFrame(gap, gap.resumedFrom));
+    this.#host.gapTold(this, gap);
   }
 
   /** All that waits, at once: the stream ends after it, so nothing can pile up behind. */
   #handOverQueue(): void {
     const queue = this.#queue;
     if (queue === undefined) return;
-    if (this.#gap !== undefined && this.#host.options.overflow === 'drop-oldest') this.#sink.write(this.#takeGap());
+    let gap: Gap | undefined;
+    if (this.#gap !== undefined && this.#host.options.overflow === 'drop-oldest') {
+      gap = this.#takeGap();
+      this.#send(gapFrame(gap, gap.resumedFrom));
+    }
     const encoded = queue.take(Number.POSITIVE_INFINITY, this.#host.now());
-    if (encoded === undefined) return;
-    this.#host.wrote(encoded.count, encoded.bytes);
-    this.#sink.write(encoded);
+    if (encoded !== undefined) {
+      this.#host.wrote(encoded.count, encoded.bytes);
+      this.#send(encoded);
+    }
+    if (gap !== undefined) this.#host.gapTold(this, gap);
+  }
+
+  /** The sink's answer; one that throws has failed, and takes nobody with it. */
+  #send(encoded: Encoded): boolean {
+    try {
+      return this.#sink.write(encoded);
+    } catch (cause) {
+      this.fail('failed', errorOf(cause));
+      return true;
+    }
   }
 
   #dropQueue(): void {
@@ -338,3 +380,5 @@ export class Client implements SinkOwner {
     this.#queue = undefined;
   }
 }
+
+const errorOf = (cause: unknown): Error => (cause instanceof Error ? cause : new Error(String(cause)));

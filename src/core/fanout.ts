@@ -63,6 +63,7 @@ export class Fanout {
     frame.order = ++this.#order;
     const { single } = channel;
     if (single !== undefined) {
+      frame.isForOne = true;
       single.offer(frame);
     } else if (channel.frames === undefined) {
       channel.frames = [frame];
@@ -76,6 +77,7 @@ export class Fanout {
   /** One event for one client. */
   dispatchTo(client: Client, frame: Frame): void {
     frame.order = ++this.#order;
+    frame.isForOne = true;
     client.offer(frame);
     this.#count(frame);
   }

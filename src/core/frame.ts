@@ -1,9 +1,10 @@
 /**
  * Event → bytes. Pure: text in, Buffers out.
  *
- * An event is encoded once. Its Buffer holds the SSE text inside one HTTP/1.1 chunk, so a sink that writes to
- * the raw socket takes the whole Buffer and every other sink takes the text in the middle: one allocation
- * serves both, and every recipient (bench/README.md: the framing itself is free).
+ * An event is encoded once, when it is first written. Its Buffer holds the SSE text inside one HTTP/1.1 chunk, so a sink
+ * that writes to the raw socket takes the whole Buffer and every other sink takes the text in the middle: one allocation
+ * serves both, and every recipient (bench/README.md: the framing itself is free). What has one recipient is handed over
+ * as a string instead, which spares the Buffer altogether.
  */
 
 import type { BusEvent } from './event.js';
@@ -18,6 +19,8 @@ export interface Encoded {
   readonly chunk: Buffer;
   /** The SSE text. */
   readonly payload: Buffer;
+  /** The chunk as a string, where that is the cheaper form: ASCII, for one recipient. */
+  readonly chunkText: string | undefined;
   /** The frames in it, in order. */
   readonly frames: readonly Frame[];
   /** Event id of the last event in it; empty where none has one. */
@@ -51,7 +54,6 @@ export function chunked(payload: Buffer): { chunk: Buffer; payload: Buffer } {
 export class Frame implements Encoded {
   readonly count: number;
   readonly bytes: number;
-  readonly chunk: Buffer;
   readonly lastId: string;
   /** The event it encodes; undefined for frames of the broker's own. */
   readonly source: BusEvent | undefined;
@@ -59,25 +61,40 @@ export class Frame implements Encoded {
   readonly control: EventText | undefined;
   /** Place in the order in which this node dispatched; what merging sorts by. */
   order = 0;
-  readonly #start: number;
+  /** True where it was dispatched to one client only. */
+  isForOne = false;
+  /** Let go of when there is a chunk. */
+  #text: string;
+  #chunk: Buffer | undefined = undefined;
   #payload: Buffer | undefined = undefined;
 
   constructor(text: string, source?: BusEvent, control?: EventText) {
-    const bytes = Buffer.byteLength(text);
-    const { chunk, start } = allocateChunk(bytes);
-    chunk.write(text, start, 'utf8');
     this.count = source === undefined ? 0 : 1;
-    this.bytes = bytes;
-    this.chunk = chunk;
+    this.bytes = Buffer.byteLength(text);
+    this.#text = text;
     this.lastId = (source ?? control)?.id ?? '';
     this.source = source;
     this.control = control;
-    this.#start = start;
+  }
+
+  get chunk(): Buffer {
+    return this.#chunk ?? this.#encode();
   }
 
   get payload(): Buffer {
-    this.#payload ??= this.chunk.subarray(this.#start, this.#start + this.bytes);
+    if (this.#payload === undefined) {
+      const { chunk } = this;
+      // Between the size line and the CRLF at the end.
+      const end = chunk.length - 2;
+      this.#payload = chunk.subarray(end - this.bytes, end);
+    }
     return this.#payload;
+  }
+
+  get chunkText(): string | undefined {
+    // As many bytes as characters: ASCII.
+    if (!this.isForOne || this.#chunk !== undefined || this.#text.length !== this.bytes) return undefined;
+    return `${this.bytes.toString(16)}\r\n${this.#text}\r\n`;
   }
 
   get frames(): readonly Frame[] {
@@ -88,6 +105,14 @@ export class Frame implements Encoded {
   hasExpired(now: number): boolean {
     const expiresAt = this.source?.expiresAt;
     return expiresAt !== undefined && expiresAt !== 0 && expiresAt <= now;
+  }
+
+  #encode(): Buffer {
+    const { chunk, start } = allocateChunk(this.bytes);
+    chunk.write(this.#text, start, 'utf8');
+    this.#text = '';
+    this.#chunk = chunk;
+    return chunk;
   }
 }
 
@@ -126,6 +151,10 @@ export class Batch implements Encoded {
   get payload(): Buffer {
     if (this.#payload === undefined) this.#encode();
     return this.#payload!;
+  }
+
+  get chunkText(): undefined {
+    return undefined;
   }
 
   #encode(): Buffer {
@@ -191,15 +220,24 @@ export function eventText({ id, event, data, retry }: EventText): string {
   return `${text}\n`;
 }
 
+/** {@link eventText} for what is published most: one line of data. */
+function textOf(event: BusEvent): string {
+  const { data } = event;
+  if (data.includes('\n') || data.includes('\r')) return eventText(event);
+  return `id: ${event.id}\nevent: ${event.event}\ndata: ${data}\n\n`;
+}
+
 /** The frame of an event, made when it is first needed and kept with it. */
 export function frameOf(event: BusEvent): Frame {
-  event.frame ??= new Frame(eventText(event), event);
+  event.frame ??= new Frame(textOf(event), event);
   return event.frame as Frame;
 }
 
 /** A frame of the broker's own: it has no place in the order. */
 export function controlFrame(parts: EventText): Frame {
-  return new Frame(eventText(parts), undefined, parts);
+  const frame = new Frame(eventText(parts), undefined, parts);
+  frame.isForOne = true;
+  return frame;
 }
 
 /** A comment: bytes that every client ignores (HTML standard, section 9.2.6). */

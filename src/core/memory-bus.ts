@@ -150,17 +150,10 @@ export class MemoryBus implements Bus {
   publish(outgoing: OutgoingEvent): string {
     const sequence = ++this.#sequence;
     const id = this.#prefix + sequence;
-    const event: BusEvent = {
-      id,
-      sequence,
-      key: outgoing.key,
-      event: outgoing.event,
-      data: outgoing.data,
-      json: outgoing.json,
-      timestamp: outgoing.timestamp,
-      expiresAt: outgoing.expiresAt,
-      frame: undefined,
-    };
+    const event = outgoing as { -readonly [K in keyof BusEvent]: BusEvent[K] };
+    event.id = id;
+    event.sequence = sequence;
+    event.frame = undefined;
     if (this.#historySize > 0) this.#store(event);
     else this.#lost.set(event.key, sequence);
     this.#receiver?.deliver(event);

@@ -3,6 +3,7 @@ import type { Bus } from './bus.js';
 import { isThenable } from './diagnostics.js';
 import { SseError } from './errors.js';
 import {
+  type BusEvent,
   checkEventName,
   checkTimestamp,
   checkTtl,
@@ -75,6 +76,7 @@ export class Publishing {
     );
   }
 
+  /** In the shape of an event that a bus has completed: a bus in this process need not copy it. */
   #outgoing(
     kind: AudienceKind,
     name: string,
@@ -82,7 +84,7 @@ export class Publishing {
     data: unknown,
     options: PublishOptions | undefined,
     tenantId: string | undefined,
-  ): OutgoingEvent {
+  ): BusEvent {
     if (this.#host.isClosed) {
       throw new SseError('SSE_ERR_BROKER_CLOSED', 'the broker is closed; nothing more can be sent');
     }
@@ -95,6 +97,9 @@ export class Publishing {
       json: typeof data !== 'string',
       timestamp: checkTimestamp(options?.timestamp, now),
       expiresAt: checkTtl(options?.ttl, now),
+      id: '',
+      sequence: 0,
+      frame: undefined,
     };
   }
 

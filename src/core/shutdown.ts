@@ -7,7 +7,7 @@ import { SseError, shown } from './errors.js';
 export interface CloseOptions {
   /** Deadline in ms, after which streams that still have not ended are cut. Default 5 000. */
   timeoutMs?: number | undefined;
-  /** Clients are told to come back at a random moment within this many ms. Default 5 000. */
+  /** Clients are told to come back at a random moment in the last four fifths of this many ms. Default 5 000. */
   reconnectWithinMs?: number | undefined;
 }
 
@@ -63,7 +63,9 @@ export async function endStreams(
   let told = 0;
   for (const client of [...clients.values()]) {
     if (clock.monotonic() >= deadline) break;
-    streams.end(client, Math.round(Math.random() * reconnectWithinMs));
+    // Not sooner than a fifth of it: a browser keeps this delay between all its attempts, and with next to none it would
+    // hammer at a server that is still starting.
+    streams.end(client, Math.round((0.2 + Math.random() * 0.8) * reconnectWithinMs));
     if (++told % SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
   }
   await untilEmpty(streams, deadline - clock.monotonic());
