@@ -78,6 +78,9 @@ const DRAIN_BYTES = 64 * 1024;
 /** Room for a gap frame: two ids of at most 128 bytes, three times, and its text. */
 const GAP_BYTES = 512;
 
+/** Shared by all that have none yet; never changed. */
+const NO_CHANNELS: Channel[] = [];
+
 const HOLDING = 0;
 const LIVE = 1;
 const ENDING = 2;
@@ -88,8 +91,8 @@ export class Client implements SinkOwner {
   readonly identity: Identity;
   /** ms since 1970. */
   readonly connectedAt: number;
-  /** Where it is a member; the registry's to change. */
-  readonly channels: Channel[] = [];
+  /** Where it is a member; membership's to change, as an array of exactly that length: most clients keep theirs. */
+  channels: Channel[] = NO_CHANNELS;
   /** The channel of its own user. */
   ownUser: Channel | undefined = undefined;
   /** What it gets at the end of the turn. */
@@ -168,7 +171,7 @@ export class Client implements SinkOwner {
     this.pending = undefined;
     if (this.#state === LIVE) {
       if (this.deadline !== 0 && this.deadline <= now) this.end(this.deadlineReason);
-      else if (this.#queue !== undefined) this.#enqueue(encoded);
+      else if (this.isBlocked) this.#enqueue(encoded);
       else this.write(encoded);
     } else if (this.#state === HOLDING) {
       this.holder?.hold(encoded);
@@ -187,8 +190,8 @@ export class Client implements SinkOwner {
       if (this.isOver) return;
       const { clientBufferSize, clientBufferBytes } = this.#host.options;
       this.#queue ??= new Queue(clientBufferSize, clientBufferBytes, this.#host.queueTotals);
-      if (encoded.lastId !== '') this.#queue.lastId = encoded.lastId;
     }
+    if (this.#queue !== undefined && encoded.lastId !== '') this.#queue.lastId = encoded.lastId;
   }
 
   /** History is served: `held` are the live frames that came meanwhile. */
@@ -198,7 +201,7 @@ export class Client implements SinkOwner {
     this.holder = undefined;
     if (held.length === 0) return;
     const encoded = encodedOf(held);
-    if (this.#queue !== undefined) this.#enqueue(encoded);
+    if (this.isBlocked) this.#enqueue(encoded);
     else this.write(encoded);
   }
 
@@ -259,17 +262,17 @@ export class Client implements SinkOwner {
     if (!this.isBlocked || this.#state >= ENDING) return;
     this.isBlocked = false;
     const queue = this.#queue!;
-    if (this.#gap !== undefined && this.#host.options.overflow === 'drop-oldest') this.#tellGap();
+    let gap: Gap | undefined;
+    if (this.#gap !== undefined && this.#host.options.overflow === 'drop-oldest') gap = this.#writeGap();
     while (!this.isBlocked && queue.length > 0) {
       const encoded = queue.take(DRAIN_BYTES, this.#host.now());
       if (encoded !== undefined) this.write(encoded);
     }
-    if (queue.length > 0) return;
-    if (this.#gap !== undefined) this.#tellGap();
-    // Blocked again; or ended, by a listener that was told of the gap or by a sink that threw.
-    if (this.isBlocked || this.isOver) return;
-    this.#queue = undefined;
-    this.holder?.proceed();
+    if (queue.length === 0 && this.#gap !== undefined) gap = this.#writeGap();
+    if (!this.isBlocked) this.#queue = undefined;
+    // When all is in its place: a listener may end this client.
+    if (gap !== undefined) this.#host.gapTold(this, gap);
+    if (!this.isBlocked) this.holder?.proceed();
   }
 
   closed(cause?: Error): void {
@@ -342,10 +345,10 @@ export class Client implements SinkOwner {
     return { reason: 'overflow', requested: requested || null, resumedFrom };
   }
 
-  #tellGap(): void {
+  #writeGap(): Gap {
     const gap = this.#takeGap();
     this.write(gapFrame(gap, gap.resumedFrom));
-    this.#host.gapTold(this, gap);
+    return gap;
   }
 
   /** All that waits, at once: the stream ends after it, so nothing can pile up behind. */

@@ -96,8 +96,11 @@ export class Membership {
   #join(client: Client, keys: readonly string[], own: string | undefined): Joined {
     this.#fanout.settle();
     let waits: PromiseLike<unknown>[] | undefined;
-    for (const key of keys) {
-      if (!this.#registry.join(client, key, key === own)) continue;
+    const channels = keys.map((key) => this.#registry.join(client, key, key === own));
+    client.channels = client.channels.length === 0 ? channels : [...client.channels, ...channels];
+    for (const { key, size } of channels) {
+      // Interest begins with the first client.
+      if (size > 1) continue;
       const joined = this.#bus.join(key);
       if (!isThenable(joined)) continue;
       waits ??= [];

@@ -90,23 +90,21 @@ export class Registry {
     return this.#mapOf(key).get(key);
   }
 
-  /** Puts `client` on the channel of `key`; true where it is the first there. */
-  join(client: Client, key: string, isOwn = false): boolean {
+  /** Puts `client` on the channel of `key`. The caller adds what is returned to the client's own channels. */
+  join(client: Client, key: string, isOwn = false): Channel {
     const map = this.#mapOf(key);
     let channel = map.get(key);
-    const isFirst = channel === undefined;
     if (channel === undefined) {
       channel = new Channel(key);
       map.set(key, channel);
       if (map === this.#topics && key.charCodeAt(2) === IN_ALL_TENANTS) this.#topicCount++;
     }
     channel.add(client);
-    client.channels.push(channel);
     if (isOwn) {
       client.ownUser = channel;
       if (channel.owners++ === 0) this.#userCount++;
     }
-    return isFirst;
+    return channel;
   }
 
   /** Takes `client` off `channel`; true where nobody is left there. */
