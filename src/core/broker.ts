@@ -40,7 +40,7 @@ import {
 import type { Sink } from './sink.js';
 import { type BrokerStats, Counters } from './stats.js';
 import { type Presence, TenantBroker } from './tenant.js';
-import { audienceOf, checkClientId, checkTenantId, checkTopic, checkUserId, userKey } from './topic.js';
+import { audienceOf, checkClientId, checkTenantId, checkTopic, checkUserId, nameProblem, userKey } from './topic.js';
 
 /** What {@link Broker.connect} is given. */
 export interface ConnectRequest {
@@ -77,6 +77,8 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   readonly #diagnostics: Diagnostics;
   readonly #counters = new Counters();
   readonly #ending = new Set<Client>();
+  /** Clients whose keys the bus has not joined yet, by id, with the promise that it will have. */
+  readonly #arriving = new Map<string, Promise<void>>();
   readonly #clientHost: ClientHost;
   readonly #replayHost: ReplayHost;
   #state = IDLE;
@@ -91,7 +93,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     const { clock, historySize, historyBytes, historyTtl, logger } = this.#options;
     this.#bus = this.#options.bus ?? new MemoryBus({ historySize, historyBytes, historyTtl, clock });
     this.#diagnostics = new Diagnostics(logger);
-    this.#fanout = new Fanout(clock.now, this.#options.flush === 'adaptive' ? this.#options.maxFlushDelay : 0);
+    this.#fanout = new Fanout(() => clock.now(), this.#options.flush === 'adaptive' ? this.#options.maxFlushDelay : 0);
     this.#membership = new Membership(this.#registry, this.#bus, this.#fanout);
     this.#presence = this.#membership.presence();
     this.#heartbeat = new Heartbeat(this.#options);
@@ -101,8 +103,16 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   }
 
   /** Connects the bus. Implied by the first connect or publish; calling it again gives the same promise. */
-  async start(): Promise<void> {
-    await this.#start();
+  start(): Promise<void> {
+    if (this.#state >= CLOSING) {
+      return this.#guarded('publish', () => {
+        throw new SseError('SSE_ERR_BROKER_CLOSED', 'the broker is closed; make another');
+      });
+    }
+    const started = Promise.resolve(this.#start());
+    // It has been reported; a caller who does not await must not lose the process.
+    started.catch(() => {});
+    return started;
   }
 
   /** Calls `listener` on each event of that name; see {@link BrokerEvents}. A listener that throws fails alone. */
@@ -149,30 +159,41 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
    * Registers a stream and returns its client id. The handlers call this; call it yourself with a {@link Sink} of your
    * own. History after `lastEventId` goes out first, then live events, in order.
    *
-   * @throws {SseError} as {@link admit}.
+   * @throws {SseError} as {@link admit}, and what the sink's `open` throws.
    */
   connect({ sink, identity = ANONYMOUS, topics = [], lastEventId }: ConnectRequest): string {
     this.admit(identity, topics);
-    const started = this.#start();
-    const client = new Client(this.#clientHost, sink, this.#options.createId(), identity);
+    const client = new Client(this.#clientHost, sink, this.#newClientId(), identity);
     client.deadline = this.#deadlineOf(client, identity);
+    client.open();
     this.#counters.connects++;
+    // A carrier that was gone before it began: it is in no map yet, and must not come into one.
+    if (client.isOver) return client.id;
+    const started = this.#start();
     this.#registry.clients.set(client.id, client);
     this.#heartbeat.add(client);
-    client.open();
-    const { keys, whenJoined } = this.#membership.enter(client, identity, topics);
-    const replay = new Replay(client, this.#replayHost, keys, lastEventId);
+    const { whenJoined } = this.#membership.enter(client, identity, topics);
+    const replay = new Replay(client, this.#replayHost, lastEventId);
     client.holder = replay;
     if (whenJoined === undefined && !isThenable(started)) {
       replay.start();
     } else {
-      Promise.all([started, whenJoined]).then(
+      const arriving = Promise.all([started, whenJoined]).then(() => {});
+      this.#arriving.set(client.id, arriving);
+      arriving.then(
         () => {
+          this.#arriving.delete(client.id);
           if (!client.isOver) replay.start();
         },
-        (error: unknown) => this.#failClient(client, error, 'bus'),
+        (error: unknown) => {
+          this.#arriving.delete(client.id);
+          this.#failClient(client, error, 'bus');
+        },
       );
     }
+    // One that failed at once was never there, for listeners; the error is told.
+    if (client.isOver) return client.id;
+    client.isAnnounced = true;
     if (this.#diagnostics.listenerCount('clientConnected') > 0) {
       this.#diagnostics.emit('clientConnected', this.#infoOf(client));
     }
@@ -190,7 +211,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       checkTopics(this.#options, [...this.#membership.topicsOf(client).filter((one) => one !== topic), topic]);
       const joined = this.#membership.addTopic(client, topic);
       if (joined === undefined) return false;
-      return joined.whenJoined === undefined ? true : joined.whenJoined.then(() => true);
+      return joined.whenJoined === undefined ? true : this.#subscribed(client, topic, joined.whenJoined);
     });
   }
 
@@ -313,9 +334,11 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
    * Stops accepting, flushes, tells every client when to come back, ends all streams, and closes the bus; after
    * `timeoutMs` what has not ended is cut. Calling it again gives the same promise.
    */
-  async close(options: CloseOptions = {}): Promise<CloseResult> {
-    this.#closing ??= this.#close(resolveCloseOptions(options));
-    return this.#closing;
+  close(options: CloseOptions = {}): Promise<CloseResult> {
+    return this.#guarded('publish', () => {
+      this.#closing ??= this.#close(resolveCloseOptions(options));
+      return this.#closing;
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -352,7 +375,12 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       status: (status) => this.#diagnostics.emit('busStatus', status),
       error: (error) => this.#diagnostics.report(error, 'bus'),
     };
-    const started = this.#bus.start(receiver);
+    let started: void | Promise<void>;
+    try {
+      started = this.#bus.start(receiver);
+    } catch (error) {
+      started = Promise.reject(error);
+    }
     if (isThenable(started)) {
       this.#started = started;
       started.then(
@@ -404,7 +432,8 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   }
 
   #unregister(client: Client, reason: DisconnectReason, message: string | undefined, cause: Error | undefined): void {
-    const info = this.#diagnostics.listenerCount('clientDisconnected') > 0 ? this.#infoOf(client) : undefined;
+    const isTold = client.isAnnounced && this.#diagnostics.listenerCount('clientDisconnected') > 0;
+    const info = isTold ? this.#infoOf(client) : undefined;
     this.#registry.clients.delete(client.id);
     this.#membership.leaveAll(client);
     this.#ending.add(client);
@@ -415,6 +444,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
 
   async #close({ timeoutMs, reconnectWithinMs }: ResolvedCloseOptions): Promise<CloseResult> {
     const wasStarted = this.#state === RUNNING;
+    const deadline = this.#options.clock.monotonic() + timeoutMs;
     this.#state = CLOSING;
     this.#fanout.flushAll();
     const result = await endStreams(
@@ -431,9 +461,46 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       reconnectWithinMs,
     );
     this.#heartbeat.close();
-    if (wasStarted) await this.#bus.close();
+    if (wasStarted) await this.#closeBus(Math.max(1_000, deadline - this.#options.clock.monotonic()));
     this.#state = CLOSED;
     return result;
+  }
+
+  /** A bus that cannot close, or takes for ever, does not keep the process: the streams are ended. */
+  async #closeBus(timeoutMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new Error(`bus ${this.#bus.name} did not close within ${timeoutMs} ms`)),
+        timeoutMs,
+      );
+    });
+    try {
+      await Promise.race([this.#bus.close(), timeout]);
+    } catch (error) {
+      this.#diagnostics.report(error, 'bus', 'SSE_ERR_BUS_UNAVAILABLE');
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** A topic that the bus could not join would be a silent one: it is taken away again. */
+  async #subscribed(client: Client, topic: string, whenJoined: Promise<unknown>): Promise<boolean> {
+    try {
+      await whenJoined;
+      return true;
+    } catch (error) {
+      this.#membership.removeTopic(client, topic);
+      throw error;
+    }
+  }
+
+  /** A second client of the same id would put the first one out of every map but its own stream. */
+  #newClientId(): string {
+    const id = this.#options.createId();
+    const problem = nameProblem(id) ?? (this.#registry.clients.has(id) ? 'must be new at every call' : undefined);
+    if (problem === undefined) return id;
+    throw new SseError('SSE_ERR_INVALID_OPTION', `what createId returns ${problem}; got ${shown(id)}`);
   }
 
   #deadlineOf(client: Client, { expiresAt }: Identity): number {
@@ -480,6 +547,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
         return isClosed();
       },
       start: () => this.#start(),
+      startFor: (clientId) => this.#arriving.get(clientId) ?? this.#start(),
       checkClient: (clientId, tenantId) => {
         const client = this.#clientOf(clientId);
         if (tenantId !== undefined && client.identity.tenantId !== tenantId) throw unknownClient(clientId);
@@ -514,8 +582,8 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
         counters.dropped += events;
       },
       overflowed: (client, limit) => {
-        const { overflow: policy, logger } = this.#options;
-        logger?.warn('sse-broker: client overflowed', { clientId: client.id, policy, limit });
+        const { overflow: policy } = this.#options;
+        this.#diagnostics.warn('client overflowed', { clientId: client.id, policy, limit });
         if (this.#diagnostics.listenerCount('clientOverflowed') > 0) {
           this.#diagnostics.emit('clientOverflowed', this.#infoOf(client), { policy, limit });
         }

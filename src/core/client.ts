@@ -16,6 +16,7 @@ import type { ResolvedOptions } from './options.js';
 import { Queue, type QueueTotals } from './queue.js';
 import type { Channel } from './registry.js';
 import type { Sink, SinkOwner } from './sink.js';
+import { clientKey } from './topic.js';
 
 /**
  * Why a stream ended; the table in docs/reference/events.md says who should come back.
@@ -104,6 +105,8 @@ export class Client implements SinkOwner {
   /** ms since 1970 at which the stream must end; 0 for never. Later events are not delivered. */
   deadline = 0;
   deadlineReason: 'expired' | 'max-age' = 'expired';
+  /** Listeners know of it, so they are told of its end. */
+  isAnnounced = false;
   /** Neighbours in the heartbeat's slot. */
   before: Client | undefined = undefined;
   after: Client | undefined = undefined;
@@ -116,6 +119,9 @@ export class Client implements SinkOwner {
   #state = HOLDING;
   #queue: Queue | undefined = undefined;
   #progress = 0;
+  /** Sequence through which history was served, until something later was delivered. */
+  #served = 0;
+  #isOwnServed = true;
   /** Frames dropped since the client was last told. */
   #gap: { requested: string; resumedFrom: string } | undefined = undefined;
 
@@ -151,7 +157,12 @@ export class Client implements SinkOwner {
 
   isOn(key: string): boolean {
     for (const channel of this.channels) if (channel.key === key) return true;
-    return key === `c::${this.id}`;
+    return this.isOwn(key);
+  }
+
+  /** True for the key of what is sent to this client alone. */
+  isOwn(key: string): boolean {
+    return key === clientKey(this.id);
   }
 
   /** Takes frames for the end of the turn; order is restored where two audiences of it were hit. */
@@ -164,14 +175,27 @@ export class Client implements SinkOwner {
     }
   }
 
+  /**
+   * Ends the stream where its deadline has passed; true where it is over. Asked before anything is written that may have
+   * been published after the deadline: the heartbeat comes by only once a second.
+   */
+  endIfDue(now: number): boolean {
+    if (this.deadline !== 0 && this.deadline <= now) this.end(this.deadlineReason);
+    return this.isOver;
+  }
+
   /** The end of the turn. */
   flush(now: number): void {
-    const encoded = this.pending;
+    let encoded = this.pending;
     if (encoded === undefined) return;
     this.pending = undefined;
     if (this.#state === LIVE) {
-      if (this.deadline !== 0 && this.deadline <= now) this.end(this.deadlineReason);
-      else if (this.isBlocked) this.#enqueue(encoded);
+      if (this.endIfDue(now)) return;
+      if (this.#served !== 0) {
+        encoded = this.#unserved(encoded.frames, encoded);
+        if (encoded === undefined) return;
+      }
+      if (this.isBlocked) this.#enqueue(encoded);
       else this.write(encoded);
     } else if (this.#state === HOLDING) {
       this.holder?.hold(encoded);
@@ -194,13 +218,20 @@ export class Client implements SinkOwner {
     if (this.#queue !== undefined && encoded.lastId !== '') this.#queue.lastId = encoded.lastId;
   }
 
-  /** History is served: `held` are the live frames that came meanwhile. */
-  goLive(held: readonly Frame[]): void {
+  /**
+   * History is served through sequence `served`, or begins after it. `held` are the live frames that came meanwhile. A bus
+   * may deliver late what it has let us read: such events are left out, but what was sent to this client alone only
+   * where that was read as well (`isOwnServed`).
+   */
+  goLive(held: readonly Frame[], served = 0, isOwnServed = true): void {
     if (this.#state !== HOLDING) return;
     this.#state = LIVE;
     this.holder = undefined;
+    this.#served = served;
+    this.#isOwnServed = isOwnServed;
     if (held.length === 0) return;
-    const encoded = encodedOf(held);
+    const encoded = served === 0 ? encodedOf(held) : this.#unserved(held);
+    if (encoded === undefined) return;
     if (this.isBlocked) this.#enqueue(encoded);
     else this.write(encoded);
   }
@@ -286,6 +317,20 @@ export class Client implements SinkOwner {
     this.#host.closed(this);
   }
 
+  /**
+   * The frames that history has not served. They are in order, so all behind the first are new; also behind a frame of the
+   * broker's own, which tells that the bus began anew.
+   */
+  #unserved(frames: readonly Frame[], whole?: Encoded): Encoded | undefined {
+    let first = frames.findIndex(({ source }) => source === undefined || source.sequence > this.#served);
+    if (first === -1) first = frames.length;
+    else this.#served = 0;
+    if (first === 0 && whole !== undefined) return whole;
+    const rest = this.#isOwnServed ? [] : frames.slice(0, first).filter(({ source }) => this.isOwn(source!.key));
+    for (let i = first; i < frames.length; i++) rest.push(frames[i]!);
+    return rest.length === 0 ? undefined : encodedOf(rest);
+  }
+
   #enqueue(encoded: Encoded): void {
     const queue = this.#queue!;
     const { frames } = encoded;
@@ -316,7 +361,8 @@ export class Client implements SinkOwner {
       this.fail('overflow');
       return false;
     }
-    const isFirst = this.#gap === undefined;
+    const isFirst = !queue.hasOverflowed;
+    queue.hasOverflowed = true;
     if (this.#gap === undefined) {
       const requested = overflow === 'drop-oldest' ? queue.lastId : queue.newestId;
       this.#gap = { requested, resumedFrom: requested };

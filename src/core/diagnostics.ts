@@ -5,7 +5,7 @@
 import { EventEmitter } from 'eventemitter3';
 import type { BusStatus } from './bus.js';
 import type { DisconnectReason } from './client.js';
-import { type ErrorCode, isSseError, SseError } from './errors.js';
+import { type ErrorCode, isSseError, SseError, shown } from './errors.js';
 import type { OutgoingEvent } from './event.js';
 import type { Gap } from './gap.js';
 import type { Identity } from './identity.js';
@@ -112,7 +112,7 @@ export class Diagnostics {
   report(error: unknown, origin: ErrorOrigin, code: ErrorCode = 'SSE_ERR_INTERNAL'): void {
     const known = isSseError(error) ? error : new SseError(code, `failure in ${origin}; see cause`, { cause: error });
     this.errors++;
-    this.#logger?.error(`sse-broker: ${origin}: ${known.code}`, { code: known.code, origin });
+    this.#log('error', `${origin}: ${known.code}`, { code: known.code, origin });
     if (this.#emitter.listenerCount('error') > 0) {
       this.#emitter.emit('error', known, origin);
     } else if (this.#logger === undefined && !this.#hasWarned) {
@@ -124,7 +124,23 @@ export class Diagnostics {
     }
   }
 
+  /** For operators, where there is a logger. */
+  warn(message: string, details: Readonly<Record<string, unknown>>): void {
+    this.#log('warn', message, details);
+  }
+
+  #log(level: keyof Logger, message: string, details: Readonly<Record<string, unknown>>): void {
+    try {
+      this.#logger?.[level](`sse-broker: ${message}`, details);
+    } catch {
+      // There is nobody left to tell.
+    }
+  }
+
   #guard(listener: AnyListener): AnyListener {
+    if (typeof listener !== 'function') {
+      throw new SseError('SSE_ERR_INVALID_OPTION', `a listener must be a function; got ${shown(listener)}`);
+    }
     let guarded = this.#guards.get(listener);
     if (guarded === undefined) {
       guarded = (...args) => {

@@ -28,6 +28,7 @@ export const ERROR_CODES = Object.freeze({
   SSE_ERR_UNKNOWN_CLIENT: { status: 404 },
   SSE_ERR_BROKER_CLOSED: { status: 503 },
   SSE_ERR_BUS_UNAVAILABLE: { status: 503, retryable: true },
+  SSE_ERR_HISTORY_UNUSABLE: { status: 503 },
   SSE_ERR_UNAUTHENTICATED: { status: 401 },
   SSE_ERR_AUTHENTICATION_TIMEOUT: { status: 503, retryable: true },
   SSE_ERR_AUTHENTICATION_UNAVAILABLE: { status: 503, retryable: true },

@@ -32,6 +32,8 @@ export class Fanout {
   /** When the last whole flush ended, and what it took; ms of performance.now(). */
   #flushedAt = 0;
   #flushTook = 0;
+  /** The flush that runs was begun in an earlier turn. */
+  #isSliced = false;
   #dirty: Channel[] = [];
   #ready: (Client | undefined)[] = [];
   #next = 0;
@@ -43,6 +45,8 @@ export class Fanout {
   #timer: NodeJS.Timeout | undefined = undefined;
   readonly #run = (): void => {
     this.#immediate = undefined;
+    // A flush in the middle of a turn may have been cut into slices while the timer waited.
+    clearTimeout(this.#timer);
     this.#timer = undefined;
     this.flush();
   };
@@ -109,25 +113,35 @@ export class Fanout {
     this.#isFlushing = true;
     this.#turnBytes = 0;
     this.#turnFrames = 0;
+    const startedAt = performance.now();
     this.settle();
     const ready = this.#ready;
     const now = this.#now();
-    const startedAt = performance.now();
-    const until = startedAt + SLICE_MS;
+    // Offering to very many is part of the slice, but leaves half of one for writing: else nothing would ever go out.
+    const until = Math.max(startedAt + SLICE_MS, performance.now() + SLICE_MS / 2);
     let next = this.#next;
     while (next < ready.length) {
+      // A listener has published: what waits in a channel comes before what was offered to single clients since.
+      if (this.#dirty.length > 0) this.settle();
       const client = ready[next]!;
       ready[next++] = undefined;
       client.flush(now);
       if (next % LOOK_EVERY === 0 && performance.now() >= until) break;
     }
     this.#isFlushing = false;
-    if (this.#maxDelay > 0) {
+    // One that found nothing to do, since a long turn was flushed in the middle, says nothing about what writing costs.
+    if (this.#maxDelay > 0 && ready.length > 0) {
       this.#flushedAt = performance.now();
-      this.#flushTook = this.#flushedAt - startedAt + (this.#next > 0 ? this.#flushTook : 0);
+      this.#flushTook = this.#flushedAt - startedAt + (this.#isSliced ? this.#flushTook : 0);
     }
-    if (next < ready.length) {
+    this.#isSliced = next < ready.length;
+    if (this.#isSliced) {
       this.#next = next;
+      // With more to write than there is time the end is never reached: what is done is let go, half of the list at a time.
+      if (next * 2 > ready.length) {
+        this.#ready = ready.slice(next);
+        this.#next = 0;
+      }
       this.#immediate ??= setImmediate(this.#run);
     } else {
       this.#ready = [];
@@ -139,6 +153,8 @@ export class Fanout {
 
   /** Everything, now, however long it takes: for shutdown. */
   flushAll(): void {
+    // Called by a listener in the middle of a flush: the loop that runs takes it all along.
+    if (this.#isFlushing) return;
     do this.flush();
     while (!this.isIdle);
     if (this.#immediate !== undefined) clearImmediate(this.#immediate);

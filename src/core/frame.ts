@@ -30,11 +30,14 @@ export interface Encoded {
 const CR = 13;
 const LF = 10;
 
-/** `text`'s room in a fresh Buffer, with the chunk's size line before and its CRLF after. */
+/**
+ * `text`'s room in a fresh Buffer, with the chunk's size line before and its CRLF after. Not out of Node's pool: an event
+ * that history or a queue keeps would keep 8 KiB of others' bytes with it, which no limit counts.
+ */
 function allocateChunk(bytes: number): { chunk: Buffer; start: number } {
   const size = bytes.toString(16);
   const start = size.length + 2;
-  const chunk = Buffer.allocUnsafe(start + bytes + 2);
+  const chunk = Buffer.allocUnsafeSlow(start + bytes + 2);
   chunk.write(size, 0, 'latin1');
   chunk[start - 2] = CR;
   chunk[start - 1] = LF;

@@ -1,9 +1,9 @@
 /**
  * One timer for all clients: heartbeats, dead readers and deadlines.
  *
- * Clients sit in the slots of a wheel that turns once in half an interval, so work is spread evenly and a visit costs
- * no look-up. A client is sent a heartbeat when it has had nothing for more than half a turn: whoever has just received
- * something is skipped, and nobody is silent for longer than the interval.
+ * Clients sit in the slots of a wheel that turns once in half an interval, at most 15 seconds, so work is spread evenly
+ * and a visit costs no look-up. A client is sent a heartbeat when it would be silent for longer than the interval at the
+ * next visit: whoever has just received something is skipped.
  */
 import type { Client } from './client.js';
 import type { Clock } from './clock.js';
@@ -14,6 +14,9 @@ import type { ResolvedOptions } from './options.js';
 const ENDING_GRACE = 5_000;
 
 const DEADLINE_STEP = 1_000;
+
+/** Longest turn of the wheel, in ms: rare heartbeats do not make dead readers and ends wait. */
+const MAX_TURN = 15_000;
 
 export class Heartbeat {
   /** Turns by one with every tick; what `lastWriteTick` and `stalledSince` are measured in. */
@@ -27,6 +30,10 @@ export class Heartbeat {
   #nextSlot = 0;
   #size = 0;
   #startedAt = 0;
+  /** Ticks of silence after which a visit sends a heartbeat. */
+  readonly #quietTicks: number;
+  /** Tick at which the process last ran again after it had stood still: nobody could read meanwhile. */
+  #resumedAt = 0;
   #stop: (() => void) | undefined = undefined;
 
   constructor(options: ResolvedOptions) {
@@ -34,8 +41,11 @@ export class Heartbeat {
     this.#clock = options.clock;
     const { heartbeatInterval, clientTimeout } = options;
     const interval = heartbeatInterval || Math.min(clientTimeout / 2 || 30_000, 30_000);
-    this.tickMs = Math.max(10, Math.min(500, interval / 60));
-    this.#slots = new Array(Math.max(1, Math.round(interval / 2 / this.tickMs))).fill(undefined);
+    const turn = Math.min(interval / 2, MAX_TURN);
+    this.tickMs = Math.max(10, Math.min(500, turn / 30));
+    const slots = Math.max(1, Math.round(turn / this.tickMs));
+    this.#slots = new Array(slots).fill(undefined);
+    this.#quietTicks = Math.max(slots, Math.floor(heartbeatInterval / this.tickMs) - slots);
   }
 
   add(client: Client): void {
@@ -90,7 +100,10 @@ export class Heartbeat {
   #onTimer(): void {
     // Timers come late in a busy or suspended process; at most one whole turn is made up for.
     const due = Math.floor((this.#clock.monotonic() - this.#startedAt) / this.tickMs);
-    if (due - this.tick > this.#slots.length) this.tick = due - this.#slots.length;
+    if (due - this.tick > this.#slots.length) {
+      this.tick = due - this.#slots.length;
+      this.#resumedAt = due;
+    }
     const frame = this.#frame();
     while (this.tick < due) {
       this.tick++;
@@ -105,14 +118,13 @@ export class Heartbeat {
 
   #visit(client: Client, frame: Frame): void {
     const { clientTimeout, heartbeatInterval } = this.#options;
+    const stalledFor = (this.tick - Math.max(client.stalledSince, this.#resumedAt)) * this.tickMs;
     if (client.isOver) {
-      if ((this.tick - client.stalledSince) * this.tickMs >= ENDING_GRACE) client.fail('failed');
+      if (stalledFor >= ENDING_GRACE) client.fail('failed');
     } else if (client.isBlocked) {
       if (client.hasProgressed()) client.stalledSince = this.tick;
-      else if (clientTimeout > 0 && (this.tick - client.stalledSince) * this.tickMs >= clientTimeout) {
-        client.fail('timeout');
-      }
-    } else if (heartbeatInterval > 0 && this.tick - client.lastWriteTick > this.#slots.length) {
+      else if (clientTimeout > 0 && stalledFor >= clientTimeout) client.fail('timeout');
+    } else if (heartbeatInterval > 0 && this.tick - client.lastWriteTick > this.#quietTicks) {
       client.write(frame);
     }
   }

@@ -11,11 +11,10 @@ import type { Fanout } from './fanout.js';
 import type { Identity } from './identity.js';
 import type { Channel, Registry } from './registry.js';
 import type { Presence } from './tenant.js';
-import { everybodyKey, topicKey, userKey } from './topic.js';
+import { clientKey, everybodyKey, topicKey, userKey } from './topic.js';
 
-/** The outcome of joining: the channel keys, and a promise where the bus needs time. */
+/** The outcome of joining: a promise where the bus needs time. */
 export interface Joined {
-  readonly keys: readonly string[];
   readonly whenJoined: Promise<unknown> | undefined;
 }
 
@@ -23,6 +22,8 @@ export class Membership {
   readonly #registry: Registry;
   readonly #bus: Bus;
   readonly #fanout: Fanout;
+  /** Joins that the bus has not confirmed yet: whoever comes to such a key waits for the same. */
+  readonly #joining = new Map<string, PromiseLike<unknown>>();
 
   constructor(registry: Registry, bus: Bus, fanout: Fanout) {
     this.#registry = registry;
@@ -41,7 +42,10 @@ export class Membership {
     }
     const own = userId === undefined ? undefined : keys[keys.length - 1];
     for (const topic of new Set(topics)) pushTopicKeys(keys, topic, tenantId);
-    return this.#join(client, keys, own);
+    const joined = this.#join(client, keys, own);
+    // Interest in what is sent to this client alone; the registry finds it by its id.
+    const alone = joinOn(this.#bus, clientKey(client.id));
+    return alone === undefined ? joined : { whenJoined: Promise.all([joined.whenJoined, alone]) };
   }
 
   /** Undefined where the client has the topic already. */
@@ -64,6 +68,7 @@ export class Membership {
     this.#fanout.settle();
     const { channels } = client;
     while (channels.length > 0) this.#leave(client, channels[channels.length - 1]!);
+    this.#bus.leave(clientKey(client.id));
   }
 
   /** Members of the channels of `keys`; of all where undefined. */
@@ -100,17 +105,42 @@ export class Membership {
     client.channels = client.channels.length === 0 ? channels : [...client.channels, ...channels];
     for (const { key, size } of channels) {
       // Interest begins with the first client.
-      if (size > 1) continue;
-      const joined = this.#bus.join(key);
-      if (!isThenable(joined)) continue;
+      const joining = size > 1 ? this.#joining.get(key) : this.#joinBus(key);
+      if (joining === undefined) continue;
       waits ??= [];
-      waits.push(joined);
+      waits.push(joining);
     }
-    return { keys, whenJoined: waits === undefined ? undefined : Promise.all(waits) };
+    return { whenJoined: waits === undefined ? undefined : Promise.all(waits) };
+  }
+
+  #joinBus(key: string): PromiseLike<unknown> | undefined {
+    const joined = joinOn(this.#bus, key);
+    if (joined === undefined) return undefined;
+    this.#joining.set(key, joined);
+    joined.then(
+      () => {
+        if (this.#joining.get(key) === joined) this.#joining.delete(key);
+      },
+      // Stays until the last has left: nobody on this key hears anything.
+      () => {},
+    );
+    return joined;
   }
 
   #leave(client: Client, channel: Channel): void {
-    if (this.#registry.leave(client, channel)) this.#bus.leave(channel.key);
+    if (!this.#registry.leave(client, channel)) return;
+    this.#joining.delete(channel.key);
+    this.#bus.leave(channel.key);
+  }
+}
+
+/** A bus that throws is no different from one that rejects. */
+function joinOn(bus: Bus, key: string): PromiseLike<unknown> | undefined {
+  try {
+    const joined = bus.join(key);
+    return isThenable(joined) ? joined : undefined;
+  } catch (error) {
+    return Promise.reject(error);
   }
 }
 

@@ -7,7 +7,10 @@
 import type { Bus, BusReceiver, BusStatus, Head, ReadRequest, ReadResult } from './bus.js';
 import type { Clock } from './clock.js';
 import { systemClock } from './clock.js';
+import { SseError } from './errors.js';
 import type { BusEvent, OutgoingEvent } from './event.js';
+import { checkedOptions } from './options.js';
+import { clientKey } from './topic.js';
 
 /** Options of {@link MemoryBus}. */
 export interface MemoryBusOptions {
@@ -22,6 +25,9 @@ export interface MemoryBusOptions {
 
 /** What an entry costs besides its text, roughly: objects, its place in the ring. */
 const ENTRY_OVERHEAD = 200;
+
+/** What the keys of single clients start with. */
+const ONE_CLIENT = clientKey('');
 
 /** Keys of which only the newest sequence is remembered; two generations of these. */
 const REMEMBERED_KEYS = 50_000;
@@ -102,6 +108,11 @@ class Memory {
     this.#young = new Map();
   }
 
+  delete(key: string): void {
+    this.#young.delete(key);
+    this.#old.delete(key);
+  }
+
   get(key: string): number {
     return this.#young.get(key) ?? this.#old.get(key) ?? this.forgotten;
   }
@@ -134,7 +145,9 @@ export class MemoryBus implements Bus {
   #newest: Entry | undefined = undefined;
   #stopExpiry: (() => void) | undefined = undefined;
 
+  /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
   constructor(options: MemoryBusOptions = {}) {
+    checkedOptions(options, ['historySize', 'historyBytes', 'historyTtl', 'clock']);
     this.#historySize = options.historySize ?? 0;
     this.#historyBytes = options.historyBytes ?? 64 * 1024 * 1024;
     this.#historyTtl = options.historyTtl ?? 0;
@@ -143,6 +156,12 @@ export class MemoryBus implements Bus {
   }
 
   start(receiver: BusReceiver): void {
+    if (this.#receiver !== undefined) {
+      throw new SseError(
+        'SSE_ERR_INVALID_OPTION',
+        'this MemoryBus has a broker already; give each broker one of its own',
+      );
+    }
     this.#receiver = receiver;
     receiver.status(this.status());
   }
@@ -162,7 +181,13 @@ export class MemoryBus implements Bus {
 
   join(): void {}
 
-  leave(): void {}
+  leave(key: string): void {
+    // What was sent to one connection ends with it: nobody can ask for it again.
+    if (!key.startsWith(ONE_CLIENT)) return;
+    const history = this.#histories.get(key);
+    while (history !== undefined && history.length > 0) this.#drop(history);
+    this.#lost.delete(key);
+  }
 
   head(): Head {
     return { id: this.#prefix + this.#sequence, sequence: this.#sequence };

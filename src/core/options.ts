@@ -33,7 +33,7 @@ export interface BrokerOptions {
    * written, and adds that wait to their latency. Default `turn`.
    */
   flush?: 'turn' | 'adaptive' | undefined;
-  /** Longest wait of an adaptive flush, in ms. Default 50. */
+  /** Longest wait of an adaptive flush, in ms, 1 or more. Default 50. */
   maxFlushDelay?: number | undefined;
   /** Longest silence on a stream, in ms. Default 30 000; 0: no heartbeats. */
   heartbeatInterval?: number | undefined;
@@ -168,26 +168,36 @@ function refuse(option: string, value: unknown, allowed: string): never {
   throw new SseError('SSE_ERR_INVALID_OPTION', `${option} must be ${allowed}; got ${shown(value)}`);
 }
 
+/** Those of `options` that are not undefined, each of them checked; `known` are the ones there are. */
+export function checkedOptions(options: object, known: readonly (keyof BrokerOptions)[]): Record<string, unknown> {
+  if (typeof options !== 'object' || options === null) refuse('options', options, 'an object');
+  const given: Record<string, unknown> = {};
+  for (const [option, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    if (!known.includes(option as keyof BrokerOptions)) {
+      throw new SseError('SSE_ERR_INVALID_OPTION', `unknown option ${shown(option)}; known are ${known.join(', ')}`);
+    }
+    const allowed = CHECKS[option as keyof BrokerOptions](value);
+    if (allowed !== undefined) refuse(option, value, allowed);
+    given[option] = value;
+  }
+  for (const option of ['historyBytes', 'historyTtl'] as const) {
+    if (given[option] !== undefined && given.historySize === undefined && given.bus === undefined) {
+      refuse(option, given[option], 'left out without historySize: without it no history is kept');
+    }
+  }
+  return given;
+}
+
+const KNOWN = Object.keys(CHECKS) as (keyof BrokerOptions)[];
+
 /**
  * Checks `options` and fills in the defaults. An option that is `undefined` counts as absent.
  *
  * @throws {SseError} `SSE_ERR_INVALID_OPTION`, naming the option, the value and what is allowed.
  */
 export function resolveOptions(options: BrokerOptions = {}): ResolvedOptions {
-  if (typeof options !== 'object' || options === null) refuse('options', options, 'an object');
-  const given: Record<string, unknown> = {};
-  for (const [option, value] of Object.entries(options)) {
-    if (value === undefined) continue;
-    if (!Object.hasOwn(CHECKS, option)) {
-      throw new SseError(
-        'SSE_ERR_INVALID_OPTION',
-        `unknown option ${shown(option)}; known are ${Object.keys(CHECKS).join(', ')}`,
-      );
-    }
-    const allowed = CHECKS[option as keyof BrokerOptions](value);
-    if (allowed !== undefined) refuse(option, value, allowed);
-    given[option] = value;
-  }
+  const given = checkedOptions(options, KNOWN);
   const resolved = { ...DEFAULT_OPTIONS, ...DEFAULT_MEANS, ...given } as ResolvedOptions;
   const { clientTimeout, heartbeatInterval } = resolved;
   if (clientTimeout > 0 && clientTimeout < 2 * heartbeatInterval) {
@@ -195,6 +205,9 @@ export function resolveOptions(options: BrokerOptions = {}): ResolvedOptions {
   }
   if (given.maxFlushDelay !== undefined && resolved.flush !== 'adaptive') {
     refuse('maxFlushDelay', given.maxFlushDelay, "left out unless flush is 'adaptive'");
+  }
+  if (resolved.flush === 'adaptive' && resolved.maxFlushDelay === 0) {
+    refuse('maxFlushDelay', 0, "1 or more; flush: 'turn' is the one that never waits");
   }
   if (resolved.bus !== undefined) {
     for (const option of ['historySize', 'historyBytes', 'historyTtl'] as const) {

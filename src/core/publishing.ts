@@ -31,6 +31,8 @@ export interface PublishingHost {
   readonly isClosed: boolean;
   /** Starts the bus where it has not been; a promise while that takes time. */
   start(): void | Promise<void>;
+  /** The same for what is sent to one client, which also waits until the bus delivers to that. */
+  startFor(clientId: string): void | Promise<void>;
   /** Throws where there is no such client, or not in that tenant. */
   checkClient(clientId: string, tenantId: string | undefined): void;
   published(id: string, event: OutgoingEvent): void;
@@ -57,7 +59,7 @@ export class Publishing {
     let outgoing: OutgoingEvent;
     try {
       outgoing = this.#outgoing(kind, name, event, data, options, tenantId);
-      const started = this.#host.start();
+      const started = kind === 'client' ? this.#host.startFor(name) : this.#host.start();
       result = isThenable(started)
         ? started.then(() => this.#host.bus.publish(outgoing))
         : this.#host.bus.publish(outgoing);

@@ -19,6 +19,8 @@ export class Queue {
   length = 0;
   /** Id of the last event that left: what the client knows of, once its socket has it. */
   lastId = '';
+  /** A limit was hit since it was last empty: the client's to set, and to tell once. */
+  hasOverflowed = false;
   #slots: (Frame | undefined)[] = new Array(INITIAL_SLOTS);
   #head = 0;
   readonly #maxFrames: number;

@@ -16,6 +16,7 @@ import type { Client, Holder } from './client.js';
 import { isThenable } from './diagnostics.js';
 import { controlFrame, type Encoded, type EventText, encodedOf, type Frame, frameOf } from './frame.js';
 import { type Gap, gapFrame } from './gap.js';
+import { clientKey } from './topic.js';
 
 /** What a replay needs of the broker. */
 export interface ReplayHost {
@@ -42,8 +43,8 @@ export class Replay implements Holder {
   readonly #client: Client;
   readonly #host: ReplayHost;
   readonly #requested: string | undefined;
-  readonly #keys: readonly string[];
   #cursor: string;
+  #isStarted = false;
   #isFirst = true;
   #isReading = false;
   #page: Frame[] = [];
@@ -54,40 +55,48 @@ export class Replay implements Holder {
   #told = '';
   #held: Frame[] = [];
   #hasLetGo = false;
+  /** The last frame that was let go of. */
+  #letGoThrough: Frame | undefined = undefined;
 
   /** `requested`: the client's Last-Event-ID; undefined where it has none. */
-  constructor(client: Client, host: ReplayHost, keys: readonly string[], requested: string | undefined) {
+  constructor(client: Client, host: ReplayHost, requested: string | undefined) {
     this.#client = client;
     this.#host = host;
-    this.#keys = keys;
     this.#requested = requested;
     this.#cursor = requested ?? '';
   }
 
+  /** When the bus has joined: what is published from here on is held. */
   start(): void {
+    this.#isStarted = true;
     if (this.#requested !== undefined) {
       this.proceed();
       return;
     }
-    this.#host.settle();
-    this.#held = [];
-    this.#whenDone(this.#host.bus.head(), (head) => {
-      this.#writeFirst(head.id);
-      this.#goLive(head);
-    });
+    this.#ask(
+      () => this.#host.bus.head(),
+      (head) => {
+        if (this.#client.endIfDue(this.#host.now())) return;
+        this.#writeFirst(head.id);
+        this.#goLiveFrom(head);
+      },
+    );
   }
 
   hold(encoded: Encoded): void {
-    if (this.#held.length + encoded.frames.length > HOLD_FRAMES && this.#requested !== undefined) {
-      this.#held = [];
-      this.#hasLetGo = true;
-    } else {
+    if (this.#held.length + encoded.frames.length <= HOLD_FRAMES) {
       this.#held.push(...encoded.frames);
+      return;
     }
+    this.#held = [];
+    this.#hasLetGo = true;
+    this.#letGoThrough = encoded.frames[encoded.frames.length - 1];
   }
 
   proceed(): void {
-    while (!this.#isReading && !this.#client.isOver && !this.#client.isLive) {
+    // A socket may fill with heartbeats and drain before there is anything to replay.
+    if (!this.#isStarted || this.#requested === undefined) return;
+    while (!this.#isReading && !this.#client.endIfDue(this.#host.now()) && !this.#client.isLive) {
       if (this.#pageNext < this.#page.length) {
         this.#writePage();
         if (this.#client.isBlocked) return;
@@ -106,17 +115,25 @@ export class Replay implements Holder {
     // What was dispatched in this turn stands in history already.
     this.#host.settle();
     this.#client.flush(this.#host.now());
-    const result = this.#host.bus.read({
-      keys: this.#keys,
-      after: this.#cursor,
-      limit: PAGE_EVENTS,
-      max: this.#isFirst ? this.#host.maxReplayEvents : 0,
-    });
-    this.#whenDone(result, (page) => {
-      this.#isReading = false;
-      this.#take(page);
-      if (isThenable(result)) this.proceed();
-    });
+    // Its topics of now, and what was sent to it alone since it is here.
+    const keys = [...this.#client.channels.map(({ key }) => key), clientKey(this.#client.id)];
+    const max = this.#isFirst ? this.#host.maxReplayEvents : 0;
+    this.#ask(
+      () => this.#host.bus.read({ keys, after: this.#cursor, limit: PAGE_EVENTS, max }),
+      (page, isLate) => {
+        this.#isReading = false;
+        if (!isLate) {
+          this.#take(page);
+        } else if (this.#client.channels.every(({ key }) => keys.includes(key))) {
+          this.#take(page);
+          this.proceed();
+        } else {
+          // A topic came meanwhile: what was published to it until the answer is in neither. Once more, with it.
+          this.#hasLetGo = true;
+          this.proceed();
+        }
+      },
+    );
   }
 
   #take(page: ReadResult): void {
@@ -159,9 +176,27 @@ export class Replay implements Holder {
   }
 
   #goLive(head: Head): void {
-    const held = this.#held.filter((frame) => frame.source === undefined || frame.source.sequence > head.sequence);
+    const held = this.#held;
     this.#held = [];
-    this.#client.goLive(held);
+    this.#client.goLive(held, head.sequence, true);
+  }
+
+  /**
+   * A client without a cursor begins at the head: what a late bus delivers of the time before may have holes, because its
+   * keys were not joined at once. Only what was sent to this client alone is its own from the start.
+   */
+  #goLiveFrom(head: Head): void {
+    const held = this.#held;
+    const missed = this.#letGoThrough?.source;
+    this.#held = [];
+    if (missed === undefined || missed.sequence <= head.sequence) {
+      this.#client.goLive(held, head.sequence, false);
+      return;
+    }
+    const gap: Gap = { reason: 'overflow', requested: head.id, resumedFrom: missed.id };
+    this.#client.write(gapFrame(gap, gap.resumedFrom));
+    this.#client.goLive(held, missed.sequence, false);
+    this.#host.gapTold(this.#client, gap);
   }
 
   #writeFirst(id: string | undefined): void {
@@ -172,7 +207,7 @@ export class Replay implements Holder {
   #tellGap(page: ReadResult): void {
     const gap: Gap = {
       reason: page.loss!,
-      requested: this.#requested !== undefined && EVENT_ID.test(this.#requested) ? this.#requested : null,
+      requested: this.#told === '' ? null : this.#told,
       resumedFrom: page.completeAfter ?? page.head.id,
     };
     // With `evicted` older events of other audiences may follow: the cursor must not be past them.
@@ -182,16 +217,22 @@ export class Replay implements Holder {
     this.#host.gapTold(this.#client, gap);
   }
 
-  #whenDone<T>(value: T | Promise<T>, then: (value: T) => void): void {
-    if (isThenable(value)) {
-      (value as Promise<T>).then(
-        (result) => {
-          if (!this.#client.isOver) then(result);
-        },
-        (error: unknown) => this.#host.failed(this.#client, error),
-      );
-    } else {
-      then(value as T);
+  /** A bus that throws is no different from one that rejects, and neither is one that answers nonsense. */
+  #ask<T>(question: () => T | Promise<T>, then: (value: T, isLate: boolean) => void): void {
+    const failed = (error: unknown) => this.#host.failed(this.#client, error);
+    try {
+      const value = question();
+      if (isThenable(value)) {
+        value
+          .then((result) => {
+            if (!this.#client.isOver) then(result as T, true);
+          })
+          .then(undefined, failed);
+      } else {
+        then(value as T, false);
+      }
+    } catch (error) {
+      failed(error);
     }
   }
 }

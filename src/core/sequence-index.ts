@@ -99,7 +99,7 @@ export class SequenceIndex {
 
   /** Adds a key that {@link get} does not know. */
   add(key: string): KeySequences {
-    const added = new KeySequences(key, this.#lostThroughOf(key));
+    const added = new KeySequences(key, this.#rememberedOf(key));
     this.#keys.set(key, added);
     return added;
   }
@@ -123,13 +123,18 @@ export class SequenceIndex {
     this.#young = new Map();
   }
 
+  /** Newest sequence that a key cannot serve, whether it is known or not. */
+  lostThroughOf(name: string): number {
+    return this.#keys.get(name)?.lostThrough ?? this.#rememberedOf(name);
+  }
+
   page({ keys, after, limit, max }: PageRequest): Page {
     let lostThrough = 0;
     let count = 0;
     const cursors: { readonly key: KeySequences; index: number }[] = [];
     for (const name of keys) {
       const key = this.#keys.get(name);
-      lostThrough = Math.max(lostThrough, key?.lostThrough ?? this.#lostThroughOf(name));
+      lostThrough = Math.max(lostThrough, key?.lostThrough ?? this.#rememberedOf(name));
       const index = key?.indexAfter(after) ?? 0;
       if (key === undefined || index === key.length) continue;
       cursors.push({ key, index });
@@ -149,7 +154,7 @@ export class SequenceIndex {
     return { sequences, more: cursors.length > 0, lostThrough };
   }
 
-  #lostThroughOf(key: string): number {
+  #rememberedOf(key: string): number {
     return this.#young.get(key) ?? this.#old.get(key) ?? this.#forgotten;
   }
 }

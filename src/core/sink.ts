@@ -8,7 +8,7 @@
  *   may still write frames of its own, which are few and small.)
  * - It reports the end of the carrier by `owner.closed(cause?)`, exactly once, whoever ended it, also after `end` and
  *   `destroy`. After that nothing is called any more, and `write`, `end` and `destroy` do nothing.
- * - `drained` and `closed` are never called from inside `write`, `end` or `destroy`.
+ * - `drained` and `closed` are never called from inside `open`, `write`, `end` or `destroy`.
  * - `end` sends what was written, then closes in the carrier's orderly way; it may take for ever with a stalled
  *   reader. `destroy` closes now. Both may be called twice.
  * - It holds no timer, and after `closed` no listener.

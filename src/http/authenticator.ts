@@ -28,7 +28,9 @@ export interface QueryAuthenticatorOptions {
  * **For development only**: believes whatever `?user_id=` and `?tenant_id=` say, so anybody can be anybody. A request
  * without `user_id`, or with a name that cannot be one, is refused.
  */
-export function queryAuthenticator(options: QueryAuthenticatorOptions = {}): Authenticator<RequestLike> {
+export function queryAuthenticator<Req extends RequestLike = IncomingMessage>(
+  options: QueryAuthenticatorOptions = {},
+): Authenticator<Req> {
   const { userParameter = 'user_id', tenantParameter = 'tenant_id' } = options;
   return (req) => {
     const query = queryOf(req);

@@ -1,6 +1,7 @@
 /** Cross-origin access (Fetch standard, section 3.3). Without the option no header is sent, so browsers refuse. */
 import { SseError, shown } from '../core/errors.js';
 import { headerOf, type RequestLike } from './request.js';
+import { isHeaderName } from './response-headers.js';
 
 /** Which other origins may read the stream. */
 export interface CorsOptions {
@@ -17,6 +18,7 @@ export interface CorsOptions {
   maxAge?: number | undefined;
 }
 
+const KNOWN: readonly string[] = ['origin', 'credentials', 'allowedHeaders', 'maxAge'];
 const DEFAULT_ALLOWED_HEADERS = ['Authorization', 'Last-Event-ID', 'Cache-Control'];
 
 /** Gives the CORS headers for a request; none where its origin is not allowed. */
@@ -25,7 +27,17 @@ export type Cors = (req: RequestLike, isPreflight: boolean) => Record<string, st
 /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
 export function resolveCors(options: CorsOptions | undefined): Cors {
   if (options === undefined) return () => ({});
+  if (typeof options !== 'object' || options === null) return refuse('cors', options, 'an object with origin');
+  for (const name of Object.keys(options)) {
+    if (!KNOWN.includes(name)) refuse('cors', name, `an object of ${KNOWN.join(', ')}`);
+  }
   const { origin, credentials = false, allowedHeaders = DEFAULT_ALLOWED_HEADERS, maxAge = 600 } = options;
+  if (typeof credentials !== 'boolean') refuse('cors.credentials', credentials, 'true or false');
+  if (!Number.isSafeInteger(maxAge) || maxAge < 0)
+    refuse('cors.maxAge', maxAge, 'a whole number of seconds, 0 or more');
+  if (!Array.isArray(allowedHeaders) || !allowedHeaders.every(isHeaderName)) {
+    refuse('cors.allowedHeaders', allowedHeaders, 'a list of header names');
+  }
   if (origin === '*' && credentials) {
     throw new SseError(
       'SSE_ERR_INVALID_OPTION',
@@ -59,13 +71,28 @@ function matcherOf(origin: CorsOptions['origin']): (asked: string) => boolean {
     const pattern = new RegExp(origin.source, origin.flags.replace(/[gy]/g, ''));
     return (asked) => pattern.test(asked);
   }
-  const origins = typeof origin === 'string' ? [origin] : origin;
-  if (!Array.isArray(origins) || origins.some((one) => typeof one !== 'string' || one === '*')) {
-    throw new SseError(
-      'SSE_ERR_INVALID_OPTION',
-      `cors.origin must be '*', an origin, a list of origins, a RegExp or a function; got ${shown(origin)}`,
-    );
+  const origins: unknown = typeof origin === 'string' ? [origin] : origin;
+  if (!Array.isArray(origins) || origins.length === 0) {
+    return refuse('cors.origin', origin, "'*', an origin, a list of origins, a RegExp or a function");
   }
-  const allowed = new Set(origins);
+  for (const one of origins) {
+    if (!isOrigin(one))
+      refuse('cors.origin', one, "scheme://host[:port] as browsers send it, '*' on its own, or a RegExp");
+  }
+  const allowed = new Set<string>(origins);
   return (asked) => allowed.has(asked);
+}
+
+/** Whether a browser could ever send it: with a path, a slash at its end or a default port it would match nothing. */
+function isOrigin(value: unknown): boolean {
+  if (typeof value !== 'string' || value.includes('*')) return false;
+  // What sandboxed frames and files send (Fetch standard, section 3.2).
+  if (value === 'null') return true;
+  if (/^https?:/.test(value)) return URL.canParse(value) && new URL(value).origin === value;
+  // Applications have schemes of their own: capacitor://localhost, chrome-extension://….
+  return /^[a-z][a-z0-9+.-]*:\/\/[^/?#@\s]+$/.test(value);
+}
+
+function refuse(option: string, value: unknown, allowed: string): never {
+  throw new SseError('SSE_ERR_INVALID_OPTION', `${option} must be ${allowed}; got ${shown(value)}`);
 }

@@ -1,6 +1,14 @@
 /** The Fetch handler: `(Request) => Response`, for Hono, h3, Deno, Bun, and whatever speaks the standard. */
 import { GzipStream } from '../core/deflate.js';
-import { type Arrival, arrive, checkRequest, type HandlerBroker } from './arrival.js';
+import {
+  type Arrival,
+  arrive,
+  checkBroker,
+  checkRequest,
+  type HandlerBroker,
+  type OnceLeft,
+  tellConnected,
+} from './arrival.js';
 import { type HandlerOptions, resolveHandlerOptions } from './options.js';
 import { ALLOW, refusalOf, STREAM_HEADERS } from './refusal.js';
 import type { MediaType } from './request.js';
@@ -37,13 +45,19 @@ export function createFetchHandler<Context = unknown>(
     mediaType: 'text/event-stream',
     headers: STREAM_HEADERS,
     open: (request, headers, arrival) => {
-      const sink = new WebSink(isGzip(headers) ? new GzipStream() : undefined);
+      const sink = new WebSink(isGzip(headers) ? new GzipStream() : undefined, request.signal);
       const clientId = broker.connect({ sink, ...arrival });
-      request.signal.addEventListener('abort', () => sink.closed(), { once: true });
       return { body: sink.body, clientId };
     },
   });
 }
+
+const onceAborted =
+  (signal: AbortSignal): OnceLeft =>
+  (callback) => {
+    signal.addEventListener('abort', callback, { once: true });
+    return () => signal.removeEventListener('abort', callback);
+  };
 
 /** What the Fetch handlers have in common. */
 export function serveFetch<Context>(
@@ -51,33 +65,36 @@ export function serveFetch<Context>(
   options: HandlerOptions<Request, Context>,
   service: FetchService,
 ): FetchHandler<Context> {
+  checkBroker(broker);
   const resolved = resolveHandlerOptions(options);
 
   return async function handle(request, context) {
-    const cors = resolved.cors(request, request.method === 'OPTIONS');
+    let cors: Record<string, string> = {};
     try {
+      cors = resolved.cors(request, request.method === 'OPTIONS');
       if (request.method === 'OPTIONS') {
         return new Response(null, { status: 204, headers: { Allow: ALLOW, ...cors } });
       }
       checkRequest(request, service.mediaType);
-      const arrival = await arrive(broker, resolved, request, context as Context);
-      const headers = responseHeaders(service, resolved, cors, request);
+      if (request.signal.aborted) return new Response(null);
+      const arrival = await arrive(broker, resolved, request, context as Context, onceAborted(request.signal));
       // Nobody is there to read it.
-      if (request.method === 'HEAD' || request.signal.aborted) return new Response(null, { status: 200, headers });
+      if (arrival === undefined || request.signal.aborted) return new Response(null);
+      broker.admit(arrival.identity, arrival.topics);
+      const headers = responseHeaders(service, resolved, cors, request);
+      if (request.method === 'HEAD') return new Response(null, { status: 200, headers });
       const { body, clientId } = await service.open(request, headers, arrival);
-      const client = clientId === undefined ? undefined : broker.getClient(clientId);
-      if (client !== undefined && resolved.onConnect !== undefined) {
-        try {
-          await resolved.onConnect(client, request, context as Context);
-        } catch (error) {
-          broker.reportError(error, 'handler');
-        }
-      }
+      // Not awaited: the head of the response waits for nobody.
+      void tellConnected(broker, resolved, clientId, request, context as Context);
       return new Response(body, { status: 200, headers });
     } catch (error) {
       const style = () => (service.mediaType === 'text/event-stream' ? resolved.refusalOf(request) : 'status');
       const { status, headers, body } = refusalOf(broker, error, style);
-      return new Response(request.method === 'HEAD' ? null : body, { status, headers: { ...headers, ...cors } });
+      // Statuses that go without a body take no empty one either.
+      return new Response(request.method === 'HEAD' || body === '' ? null : body, {
+        status,
+        headers: { ...headers, ...cors },
+      });
     }
   };
 }

@@ -10,7 +10,7 @@ import { NodeSink } from './node-sink.js';
 import type { HandlerOptions } from './options.js';
 import { STREAM_HEADERS } from './refusal.js';
 import { isGzip } from './response-headers.js';
-import { isHttp2, type NodeHandler, type NodeRequest, type NodeResponse, serveNode } from './serve-node.js';
+import { cut, isHttp2, type NodeHandler, type NodeRequest, type NodeResponse, serveNode } from './serve-node.js';
 
 /**
  * Makes a handler that turns requests into streams of `broker`.
@@ -40,16 +40,17 @@ function open(
   connect: (sink: NodeSink | Http2Sink) => string,
 ): string {
   const gzip = isGzip(headers) ? new GzipStream() : undefined;
-  if (isHttp2(res)) {
-    res.writeHead(200, headers);
-    return connect(new Http2Sink(res, gzip));
-  }
-  const { socket } = res;
+  const socket = isHttp2(res) ? null : res.socket;
   socket?.cork();
   try {
     res.writeHead(200, headers);
+    if (isHttp2(res)) return connect(new Http2Sink(res, gzip));
     res.flushHeaders();
     return connect(new NodeSink(req as IncomingMessage, res, gzip));
+  } catch (error) {
+    // A head without a client behind it would be a stream that nothing ever comes on.
+    if (res.headersSent) cut(res);
+    throw error;
   } finally {
     socket?.uncork();
   }

@@ -1,18 +1,43 @@
-/** Sink for Node's HTTP/2 streams, behind the compatibility response. */
+/**
+ * Sink for Node's HTTP/2 streams, behind the compatibility response: bytes go to the stream, or through the response where
+ * somebody has wrapped that.
+ */
 import type { Http2ServerResponse } from 'node:http2';
 import type { GzipStream } from '../core/deflate.js';
 import type { Encoded } from '../core/frame.js';
 import type { Sink, SinkOwner } from '../core/sink.js';
 
+/** Whether somebody (compression middleware, an access log) has put something between the response and its stream. */
+function isWrapped(res: Http2ServerResponse): boolean {
+  // Not imported: who serves no HTTP/2 need not load it, and who does has.
+  const { prototype } = process.getBuiltinModule('node:http2').Http2ServerResponse;
+  return res.write !== prototype.write || res.end !== prototype.end;
+}
+
+type MaybeCompressing = Http2ServerResponse & { flush?: () => void };
+
+/** What response and stream have in common. */
+interface Carrier {
+  write(payload: Buffer): boolean;
+  end(): unknown;
+  on(event: 'drain', listener: () => void): unknown;
+  off(event: 'drain', listener: () => void): unknown;
+}
+
 export class Http2Sink implements Sink {
-  readonly #res: Http2ServerResponse;
+  readonly #res: MaybeCompressing;
+  /** Takes the bytes. */
+  readonly #carrier: Carrier;
   readonly #gzip: GzipStream | undefined;
   #owner: SinkOwner | undefined = undefined;
   #isWaiting = false;
+  /** Kept from the first time on: `once` on a response that compression has wrapped is never removed. */
+  #onDrain: (() => void) | undefined = undefined;
 
   /** `res` has its head written; `gzip` where that says so. */
   constructor(res: Http2ServerResponse, gzip?: GzipStream) {
     this.#res = res;
+    this.#carrier = isWrapped(res) ? (res as Carrier) : res.stream;
     this.#gzip = gzip;
   }
 
@@ -21,31 +46,25 @@ export class Http2Sink implements Sink {
     const { stream } = this.#res;
     stream.once('close', () => {
       this.#owner = undefined;
+      if (this.#onDrain !== undefined) this.#carrier.off('drain', this.#onDrain);
       owner.closed();
     });
     // A reset by the peer is an error and a close; the close is what counts.
     stream.on('error', () => {});
-    if (this.#gzip !== undefined) stream.write(this.#gzip.header.payload);
+    if (this.#gzip !== undefined) this.#write(this.#gzip.header.payload);
   }
 
   write(encoded: Encoded): boolean {
-    const { stream } = this.#res;
-    if (!stream.writable || stream.write((this.#gzip?.next(encoded) ?? encoded).payload)) return true;
-    if (!this.#isWaiting) {
-      this.#isWaiting = true;
-      stream.once('drain', () => {
-        this.#isWaiting = false;
-        this.#owner?.drained();
-      });
-    }
+    if (!this.#isOpen || this.#write((this.#gzip?.next(encoded) ?? encoded).payload)) return true;
+    this.#awaitDrain();
     return false;
   }
 
   end(last?: Encoded): void {
-    const { stream } = this.#res;
-    if (!stream.writable) return;
-    if (last !== undefined) stream.write((this.#gzip?.next(last) ?? last).payload);
-    stream.end(this.#gzip?.trailer.payload);
+    if (!this.#isOpen) return;
+    if (last !== undefined) this.#write((this.#gzip?.next(last) ?? last).payload);
+    if (this.#gzip !== undefined) this.#write(this.#gzip.trailer.payload);
+    this.#carrier.end();
   }
 
   destroy(): void {
@@ -54,5 +73,28 @@ export class Http2Sink implements Sink {
 
   progress(): number {
     return -this.#res.stream.writableLength;
+  }
+
+  get #isOpen(): boolean {
+    return this.#res.stream.writable && !this.#res.writableEnded;
+  }
+
+  #write(payload: Buffer): boolean {
+    const hasRoom = this.#carrier.write(payload);
+    // Compression middleware collects until it is told not to.
+    if (this.#carrier === this.#res) this.#res.flush?.();
+    return hasRoom;
+  }
+
+  #awaitDrain(): void {
+    if (this.#isWaiting) return;
+    this.#isWaiting = true;
+    if (this.#onDrain !== undefined) return;
+    this.#onDrain = () => {
+      if (!this.#isWaiting) return;
+      this.#isWaiting = false;
+      this.#owner?.drained();
+    };
+    this.#carrier.on('drain', this.#onDrain);
   }
 }

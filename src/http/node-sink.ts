@@ -8,7 +8,7 @@
  */
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
-import type { GzipStream } from '../core/deflate.js';
+import type { Bytes, GzipStream } from '../core/deflate.js';
 import type { Encoded } from '../core/frame.js';
 import type { Sink, SinkOwner } from '../core/sink.js';
 
@@ -86,10 +86,10 @@ export class NodeSink implements Sink {
 
   write(encoded: Encoded): boolean {
     const socket = this.#socket;
-    const bytes = this.#gzip === undefined ? encoded : this.#gzip.next(encoded);
-    if (socket === undefined) return this.#writeToResponse(bytes.payload);
+    if (socket === undefined) return this.#writeToResponse(this.#bytesOf(encoded).payload);
     if (!socket.writable) return this.#cutOff();
-    if (socket.write(bytes.chunk)) return true;
+    const text = this.#gzip === undefined ? encoded.chunkText : undefined;
+    if (text === undefined ? socket.write(this.#bytesOf(encoded).chunk) : socket.write(text, 'latin1')) return true;
     // False says that the chunk was large, not that the kernel did not take it.
     if (socket.writableLength === 0) return true;
     this.#awaitDrain(socket);
@@ -137,6 +137,10 @@ export class NodeSink implements Sink {
     this.#leaveConnection();
     if (this.#onDrain !== undefined) (this.#socket ?? this.#res).off('drain', this.#onDrain);
     owner?.closed();
+  }
+
+  #bytesOf(encoded: Encoded): Bytes {
+    return this.#gzip === undefined ? encoded : this.#gzip.next(encoded);
   }
 
   #joinConnection(): void {

@@ -5,6 +5,7 @@ import { SseError, shown } from '../core/errors.js';
 import type { Authenticator } from './authenticator.js';
 import { type Cors, type CorsOptions, resolveCors } from './cors.js';
 import { isEventSource, type RequestLike } from './request.js';
+import { checkHeaders } from './response-headers.js';
 import type { AuthorizeTopic, TopicResolver } from './topic-resolver.js';
 
 /** How a request is refused when the broker is full or closing: with a status, or with a stream that says "later". */
@@ -20,7 +21,10 @@ export interface HandlerOptions<Req = IncomingMessage, Context = unknown> {
   authorizeTopic?: AuthorizeTopic | undefined;
   /** Other origins that may read the stream. Default: none. */
   cors?: CorsOptions | undefined;
-  /** More response headers of a stream. */
+  /**
+   * More response headers of a stream, in place of ours of that name; `Vary` is added to. What describes the body or the
+   * connection (`Content-Type`, `Connection`, …) cannot be chosen.
+   */
   headers?: Readonly<Record<string, string>> | undefined;
   /**
    * Compresses streams for clients whose Accept-Encoding allows it. Each event is compressed once and shared by all its
@@ -71,6 +75,7 @@ function refuse(option: string, value: unknown, allowed: string): never {
 export function resolveHandlerOptions<Req extends RequestLike, Context>(
   options: HandlerOptions<Req, Context> = {},
 ): ResolvedHandlerOptions<Req, Context> {
+  if (typeof options !== 'object' || options === null) refuse('options', options, 'an object');
   for (const name of Object.keys(options)) {
     if (!KNOWN.includes(name as keyof HandlerOptions)) {
       throw new SseError(
@@ -90,6 +95,7 @@ export function resolveHandlerOptions<Req extends RequestLike, Context>(
   if (!(typeof refusal === 'function' || refusal === 'auto' || refusal === 'status' || refusal === 'stream')) {
     refuse('refusal', refusal, "'auto', 'status', 'stream' or a function");
   }
+  checkHeaders(headers);
   if (options.compression !== undefined && options.compression !== 'gzip') {
     refuse('compression', options.compression, "'gzip' or left out");
   }

@@ -6,7 +6,7 @@ import type { RefusalStyle } from './options.js';
 /** An answer that any kind of handler can send. */
 export interface Answer {
   readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: Record<string, string>;
   readonly body: string;
 }
 
@@ -31,10 +31,17 @@ export const STREAM_HEADERS: Readonly<Record<string, string>> = Object.freeze({
   'X-Accel-Buffering': 'no',
 });
 
-/** What `error` becomes for the client; errors of unknown kind are reported and become a 500 that says nothing. */
+/** Statuses that refuse, and 204, after which a browser's EventSource stays away (HTML standard, section 9.2.3). */
+const canRefuse = (status: number | undefined): boolean =>
+  status === 204 || (Number.isInteger(status) && status! >= 400 && status! <= 599);
+
+/**
+ * What `error` becomes for the client; errors of unknown kind are reported and become a 500 that says nothing. Never
+ * throws, whatever the application made of the error and of `style`.
+ */
 export function refusalOf(broker: HandlerBroker, error: unknown, style: () => RefusalStyle): Answer {
   let known: SseError;
-  if (isSseError(error) && error.status !== undefined) {
+  if (isSseError(error) && canRefuse(error.status)) {
     known = error;
   } else {
     broker.reportError(error, 'handler');
@@ -43,10 +50,11 @@ export function refusalOf(broker: HandlerBroker, error: unknown, style: () => Re
   broker.refused(known);
   // Somewhere between one and three times the usual wait, so that those who were turned away do not return as one.
   const delay = Math.round((broker.options.retry || 3_000) * (1 + Math.random() * 2));
-  if (SHEDDING.has(known.code) && style() === 'stream') {
-    return { status: 200, headers: STREAM_HEADERS, body: `retry: ${delay}\n: ${known.code}\n\n` };
+  if (SHEDDING.has(known.code) && styleOf(broker, style) === 'stream') {
+    return { status: 200, headers: { ...STREAM_HEADERS }, body: `retry: ${delay}\n: ${known.code}\n\n` };
   }
   const { code, message, status = 500 } = known;
+  if (status === 204) return { status, headers: { 'Cache-Control': 'no-store' }, body: '' };
   const headers: Record<string, string> = {
     'Content-Type': 'application/json; charset=utf-8',
     'Cache-Control': 'no-store',
@@ -55,4 +63,13 @@ export function refusalOf(broker: HandlerBroker, error: unknown, style: () => Re
   if (status === 405) headers.Allow = ALLOW;
   if (status === 429 || status === 503) headers['Retry-After'] = String(Math.ceil(delay / 1_000));
   return { status, headers, body: JSON.stringify({ error: { code, message } }) };
+}
+
+function styleOf(broker: HandlerBroker, style: () => RefusalStyle): RefusalStyle {
+  try {
+    return style();
+  } catch (error) {
+    broker.reportError(error, 'handler');
+    return 'status';
+  }
 }

@@ -29,15 +29,15 @@ export function queryOf(req: RequestLike): URLSearchParams {
   return new URLSearchParams(url.slice(mark + 1, hash === -1 ? undefined : hash));
 }
 
-/** A cookie by name (RFC 6265, section 4.2.1), percent-decoded where that is possible. */
+/**
+ * A cookie by name (RFC 6265, section 4.2.1), percent-decoded where that is possible. Of several of that name the first,
+ * which is the one with the longest path.
+ */
 export function cookieOf(req: RequestLike, name: string): string | undefined {
   for (const pair of (headerOf(req, 'cookie') ?? '').split(';')) {
     const equals = pair.indexOf('=');
-    if (equals === -1 || pair.slice(0, equals).trim() !== name) continue;
-    const value = pair
-      .slice(equals + 1)
-      .trim()
-      .replace(/^"(.*)"$/, '$1');
+    if (equals === -1 || trimmed(pair.slice(0, equals)) !== name) continue;
+    const value = trimmed(pair.slice(equals + 1)).replace(/^"(.*)"$/, '$1');
     try {
       return decodeURIComponent(value);
     } catch {
@@ -48,12 +48,20 @@ export function cookieOf(req: RequestLike, name: string): string | undefined {
 }
 
 /**
+ * Without the white space of HTTP around it, which is less than `trim()` takes: a browser guards `__Host-token`, but lets
+ * a sibling domain set "\u00a0__Host-token", and the two must not be the same here.
+ */
+const trimmed = (text: string): string => text.replace(/^[ \t]+/, '').replace(/(?<![ \t])[ \t]+$/, '');
+
+/**
  * The cursor that a client comes with: the `Last-Event-ID` header, else the query parameters `lastEventId` and
  * `last_event_id`, which polyfills and first connects use. Empty means none (HTML standard, section 9.2.6).
  */
 export function lastEventIdOf(req: RequestLike): string | undefined {
   const header = headerOf(req, 'last-event-id');
   if (header !== undefined && header !== '') return header;
+  // Most have neither; taking the query apart is the dearest step of a connect.
+  if (!/last_?event_?id/i.test(req.url ?? '')) return undefined;
   const query = queryOf(req);
   return query.get('lastEventId') || query.get('last_event_id') || undefined;
 }
@@ -61,16 +69,30 @@ export function lastEventIdOf(req: RequestLike): string | undefined {
 /** What a handler answers with. */
 export type MediaType = 'text/event-stream' | 'application/json';
 
-/** Whether the Accept header allows `mediaType` (RFC 9110, section 12.5.1); no header allows everything. */
+/**
+ * Whether the Accept header allows `mediaType` (RFC 9110, section 12.5.1); no header allows everything. The most specific
+ * range that matches decides. Parameters other than the weight are not looked at.
+ */
 export function accepts(req: RequestLike, mediaType: MediaType): boolean {
   const accept = headerOf(req, 'accept');
-  if (accept === undefined || accept.trim() === '') return true;
-  const family = `${mediaType.slice(0, mediaType.indexOf('/'))}/*`;
-  return accept.split(',').some((range) => {
-    const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
+  if (accept === undefined || accept === mediaType || accept === '*/*' || accept.trim() === '') return true;
+  const ranges = ['*/*', `${mediaType.slice(0, mediaType.indexOf('/'))}/*`, mediaType];
+  let decided = -1;
+  let isAllowed = false;
+  // A quoted parameter may hold commas and semicolons.
+  for (const part of accept
+    .toLowerCase()
+    .replace(/"[^"]*"?/g, '')
+    .split(',')) {
+    const [range = '', ...parameters] = part.split(';').map((one) => one.trim());
+    const precision = ranges.indexOf(range);
+    if (precision === -1 || precision < decided) continue;
     const isRefused = parameters.some((parameter) => /^q=0(\.0{0,3})?$/.test(parameter));
-    return !isRefused && (type === mediaType || type === family || type === '*/*');
-  });
+    // The same range twice: one yes is enough.
+    isAllowed = !isRefused || (precision === decided && isAllowed);
+    decided = precision;
+  }
+  return isAllowed;
 }
 
 /** Whether the client takes gzip (RFC 9110, section 12.5.3). */

@@ -1,4 +1,5 @@
-/** The headers of a response that is not a refusal. */
+/** The headers of a response that is not a refusal, and which of them are the application's to choose. */
+import { SseError, shown } from '../core/errors.js';
 import type { ResolvedHandlerOptions } from './options.js';
 import { acceptsGzip, type MediaType, type RequestLike } from './request.js';
 
@@ -11,10 +12,58 @@ export function responseHeaders<Req extends RequestLike, Context>(
 ): Record<string, string> {
   const all: Record<string, string> = { ...service.headers, ...cors };
   if (compression === 'gzip' && service.mediaType === 'text/event-stream') {
-    all.Vary = all.Vary === undefined ? 'Accept-Encoding' : `${all.Vary}, Accept-Encoding`;
+    addVary(all, 'Accept-Encoding');
     if (acceptsGzip(req)) all['Content-Encoding'] = 'gzip';
   }
-  return Object.assign(all, headers);
+  for (const [name, value] of Object.entries(headers)) {
+    if (name.toLowerCase() === 'vary') {
+      addVary(all, value);
+    } else {
+      const ours = Object.keys(all).find((one) => one.toLowerCase() === name.toLowerCase());
+      all[ours ?? name] = value;
+    }
+  }
+  return all;
+}
+
+/** One more reason for caches to keep answers apart; those that are there stay. */
+export function addVary(headers: Record<string, string>, vary: string): void {
+  headers.Vary = headers.Vary === undefined ? vary : `${headers.Vary}, ${vary}`;
+}
+
+/** What the handlers say about the body, and what belongs to the connection (RFC 9110, section 7.6.1). */
+const NOT_TO_CHOOSE: ReadonlySet<string> = new Set([
+  'content-type',
+  'content-length',
+  'content-encoding',
+  'transfer-encoding',
+  'connection',
+  'keep-alive',
+  'upgrade',
+  'trailer',
+]);
+
+/** Whether `name` is a field name (RFC 9110, section 5.1). */
+export const isHeaderName = (name: unknown): boolean =>
+  typeof name === 'string' && /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(name);
+
+/** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
+export function checkHeaders(headers: unknown): void {
+  if (typeof headers !== 'object' || headers === null || Array.isArray(headers)) {
+    refuse(`must be an object of names and values; got ${shown(headers)}`);
+  }
+  for (const [name, value] of Object.entries(headers)) {
+    if (!isHeaderName(name)) refuse(`must have header names; got ${shown(name)}`);
+    if (NOT_TO_CHOOSE.has(name.toLowerCase())) refuse(`must not have ${name}: it is the handler's to set`);
+    // What Node sends (RFC 9110, section 5.5).
+    if (typeof value !== 'string' || !/^[\t -~\x80-\xff]*$/.test(value)) {
+      refuse(`must have values of printable characters; got ${shown(value)} for ${name}`);
+    }
+  }
+}
+
+function refuse(what: string): never {
+  throw new SseError('SSE_ERR_INVALID_OPTION', `headers ${what}`);
 }
 
 /** Whether a response with these headers carries gzip. */

@@ -1,12 +1,21 @@
 /** What the Node handlers have in common: from `(req, res)` to an arrival, and refusals. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
-import { SseError } from '../core/errors.js';
-import { type Arrival, arrive, checkRequest, type HandlerBroker } from './arrival.js';
+import { isThenable } from '../core/diagnostics.js';
+import { isSseError, SseError } from '../core/errors.js';
+import {
+  type Arrival,
+  arrive,
+  checkBroker,
+  checkRequest,
+  type HandlerBroker,
+  type OnceLeft,
+  tellConnected,
+} from './arrival.js';
 import { type HandlerOptions, resolveHandlerOptions } from './options.js';
 import { ALLOW, type Answer, refusalOf } from './refusal.js';
 import type { MediaType } from './request.js';
-import { responseHeaders } from './response-headers.js';
+import { addVary, responseHeaders } from './response-headers.js';
 
 /** Node's request, of either protocol version. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
@@ -41,8 +50,26 @@ export function isGone(req: NodeRequest, res: NodeResponse): boolean {
   return res.destroyed || req.socket.destroyed;
 }
 
+/** Whether a body follows, or may (RFC 9112, section 6.3). */
+const hasBody = (req: NodeRequest, res: NodeResponse): boolean =>
+  isHttp2(res) || req.headers['content-length'] !== undefined || req.headers['transfer-encoding'] !== undefined;
+
+const onceClosed =
+  (res: NodeResponse): OnceLeft =>
+  (callback) => {
+    res.once('close', callback);
+    return () => res.off('close', callback);
+  };
+
+/** Ends a response that can no longer be answered. */
+export function cut(res: NodeResponse): void {
+  if (isHttp2(res)) res.stream.destroy();
+  else res.destroy();
+}
+
 /** A whole response. */
 export function answer(res: NodeResponse, { status, headers, body }: Answer): void {
+  prepare(res, headers);
   if (isHttp2(res)) {
     res.writeHead(status, headers);
     res.end(body);
@@ -52,51 +79,75 @@ export function answer(res: NodeResponse, { status, headers, body }: Answer): vo
   }
 }
 
+/** Makes peace with what earlier middleware has set on the response. */
+function prepare(res: NodeResponse, headers: Record<string, string>): void {
+  // For a body that is not sent.
+  res.removeHeader('Content-Length');
+  const vary = res.getHeader('Vary');
+  if (vary !== undefined && headers.Vary !== undefined) addVary(headers, String(vary));
+}
+
 /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
 export function serveNode<Req extends object, Context>(
   broker: HandlerBroker,
   options: HandlerOptions<Req, Context>,
   service: NodeService,
 ): NodeHandler<Context> {
+  checkBroker(broker);
   const resolved = resolveHandlerOptions(options as HandlerOptions<NodeRequest, Context>);
 
   return async function handle(req, res, context) {
     // A body nobody asked for would pause the connection, and then its end would go unseen.
-    req.resume();
-    const cors = resolved.cors(req, req.method === 'OPTIONS');
+    if (hasBody(req, res)) req.resume();
+    let cors: Record<string, string> = {};
     try {
+      cors = resolved.cors(req, req.method === 'OPTIONS');
       if (req.method === 'OPTIONS') {
         answer(res, { status: 204, headers: { Allow: ALLOW, ...cors }, body: '' });
         return;
       }
       checkRequest(req, service.mediaType);
-      const arrival = await arrive(broker, resolved, req, context as Context);
       if (isGone(req, res)) return;
+      const arriving = arrive(broker, resolved, req, context as Context, onceClosed(res));
+      const arrival = isThenable(arriving) ? await arriving : arriving;
+      if (arrival === undefined || isGone(req, res)) return;
       if (res.headersSent) {
         throw new SseError(
           'SSE_ERR_INTERNAL',
           'the response was begun by somebody else; mount the handler before them',
         );
       }
+      broker.admit(arrival.identity, arrival.topics);
       const headers = responseHeaders(service, resolved, cors, req);
-      // Set by something earlier for a body that is not sent.
-      res.removeHeader('Content-Length');
       if (req.method === 'HEAD') {
         answer(res, { status: 200, headers, body: '' });
         return;
       }
-      const clientId = await service.open(req, res, headers, arrival);
-      if (clientId === undefined || resolved.onConnect === undefined) return;
-      const client = broker.getClient(clientId);
-      if (client !== undefined) await resolved.onConnect(client, req, context as Context);
+      prepare(res, headers);
+      const opened = service.open(req, res, headers, arrival);
+      const clientId = isThenable(opened) ? await opened : opened;
+      if (resolved.onConnect !== undefined) await tellConnected(broker, resolved, clientId, req, context as Context);
     } catch (error) {
-      if (isGone(req, res) || res.headersSent) {
+      if (isGone(req, res) && isSseError(error) && error.status !== undefined) {
+        // A refusal that nobody waits for any more.
+        broker.refused(error);
+      } else if (isGone(req, res) || res.headersSent) {
         broker.reportError(error, 'handler');
       } else {
-        const style = () => (service.mediaType === 'text/event-stream' ? resolved.refusalOf(req) : 'status');
-        const { status, headers, body } = refusalOf(broker, error, style);
-        answer(res, { status, headers: { ...headers, ...cors }, body });
+        refuse(req, res, error, cors);
       }
     }
   };
+
+  function refuse(req: NodeRequest, res: NodeResponse, error: unknown, cors: Record<string, string>): void {
+    const style = () => (service.mediaType === 'text/event-stream' ? resolved.refusalOf(req) : 'status');
+    const { status, headers, body } = refusalOf(broker, error, style);
+    try {
+      answer(res, { status, headers: { ...headers, ...cors }, body });
+    } catch (failure) {
+      // Somebody has done to the response what makes it unable to answer.
+      broker.reportError(failure, 'handler');
+      cut(res);
+    }
+  }
 }

@@ -23,12 +23,18 @@ export interface QueryTopicResolverOptions {
  * Topics as the client asks for them: `?topics=a,b`, also repeated. The client chooses freely, so give
  * `authorizeTopic` too, unless every topic is public.
  */
-export function queryTopicResolver(options: QueryTopicResolverOptions = {}): TopicResolver<RequestLike> {
+export function queryTopicResolver<Req extends RequestLike = IncomingMessage>(
+  options: QueryTopicResolverOptions = {},
+): TopicResolver<Req> {
   const { parameter = 'topics' } = options;
-  return (req) =>
-    queryOf(req)
-      .getAll(parameter)
-      .flatMap((value) => value.split(','))
-      .map((topic) => topic.trim())
-      .filter((topic) => topic !== '');
+  return (req) => {
+    const topics: string[] = [];
+    for (const value of queryOf(req).getAll(parameter)) {
+      for (const part of value.split(',')) {
+        const topic = part.trim();
+        if (topic !== '') topics.push(topic);
+      }
+    }
+    return topics;
+  };
 }

@@ -10,26 +10,25 @@ export class WebSink implements Sink {
   /** The body of the response. */
   readonly body: ReadableStream<Uint8Array>;
   readonly #gzip: GzipStream | undefined;
+  readonly #signal: AbortSignal | undefined;
   #controller!: ReadableStreamDefaultController<Uint8Array>;
   #owner: SinkOwner | undefined = undefined;
   #isWaiting = false;
+  /** Nothing may be written any more; what was is still to be read. */
+  #isEnding = false;
   #taken = 0;
 
-  /** `gzip` where the head of the response says so. */
-  constructor(gzip?: GzipStream) {
+  /** `gzip` where the head of the response says so; `signal`: the request's, by which a runtime tells that a client left. */
+  constructor(gzip?: GzipStream, signal?: AbortSignal) {
     this.#gzip = gzip;
+    this.#signal = signal;
     this.body = new ReadableStream<Uint8Array>(
       {
         start: (controller) => {
           this.#controller = controller;
         },
-        pull: () => {
-          this.#taken++;
-          if (!this.#isWaiting) return;
-          this.#isWaiting = false;
-          this.#owner?.drained();
-        },
-        cancel: () => this.closed(),
+        pull: () => this.#onPull(),
+        cancel: () => this.#closed(),
       },
       new ByteLengthQueuingStrategy({ highWaterMark: HIGH_WATER_MARK }),
     );
@@ -37,11 +36,12 @@ export class WebSink implements Sink {
 
   open(owner: SinkOwner): void {
     this.#owner = owner;
+    this.#signal?.addEventListener('abort', this.#onAbort);
     if (this.#gzip !== undefined) this.#enqueue(this.#gzip.header.payload);
   }
 
   write(encoded: Encoded): boolean {
-    if (this.#owner === undefined) return true;
+    if (this.#owner === undefined || this.#isEnding) return true;
     this.#enqueue((this.#gzip?.next(encoded) ?? encoded).payload);
     if ((this.#controller.desiredSize ?? 1) > 0) return true;
     this.#isWaiting = true;
@@ -49,33 +49,67 @@ export class WebSink implements Sink {
   }
 
   end(last?: Encoded): void {
-    if (this.#owner === undefined) return;
+    if (this.#owner === undefined || this.#isEnding) return;
     if (last !== undefined) this.#enqueue((this.#gzip?.next(last) ?? last).payload);
     if (this.#gzip !== undefined) this.#enqueue(this.#gzip.trailer.payload);
-    this.#controller.close();
-    // A web stream does not tell when its reader has read the rest; for the broker it is over.
-    queueMicrotask(() => this.closed());
+    this.#isEnding = true;
+    if (this.#isRead()) this.#finish();
   }
 
   destroy(): void {
     if (this.#owner === undefined) return;
+    this.#isEnding = true;
+    this.#deafen();
     this.#controller.error(new Error('the stream was cut by the server'));
-    queueMicrotask(() => this.closed());
+    queueMicrotask(() => this.#closed());
   }
 
   progress(): number {
     return this.#taken;
   }
 
+  /** The reader has room: called after every read that leaves some. */
+  #onPull(): void {
+    this.#taken++;
+    if (this.#isEnding) {
+      if (this.#isRead()) this.#finish();
+    } else if (this.#isWaiting) {
+      this.#isWaiting = false;
+      this.#owner?.drained();
+    }
+  }
+
+  #isRead(): boolean {
+    return this.#controller.desiredSize === HIGH_WATER_MARK;
+  }
+
+  /** Once all is read, and not before: only then a broker that closes may say that this stream has ended. */
+  #finish(): void {
+    if (this.#owner === undefined) return;
+    this.#deafen();
+    this.#controller.close();
+    queueMicrotask(() => this.#closed());
+  }
+
+  // Not an error: to a runtime that still reads, this is the end.
+  readonly #onAbort = (): void => {
+    this.#controller.close();
+    this.#closed();
+  };
+
   /** A copy: a runtime may transfer the bytes to another thread, and these are shared with every other client. */
   #enqueue(payload: Buffer): void {
     this.#controller.enqueue(new Uint8Array(payload));
   }
 
-  /** The reader is gone. */
-  closed(): void {
+  #closed(): void {
     const owner = this.#owner;
     this.#owner = undefined;
+    this.#deafen();
     owner?.closed();
+  }
+
+  #deafen(): void {
+    this.#signal?.removeEventListener('abort', this.#onAbort);
   }
 }

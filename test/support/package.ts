@@ -38,11 +38,7 @@ export async function temporaryFolder(): Promise<{ folder: string; remove: () =>
   return { folder, remove: () => rm(folder, { recursive: true, force: true }) };
 }
 
-/**
- * Packs what `dist/` holds now and installs it into `folder`, with `packages` beside it.
- *
- * @throws when `dist/` is older than `src/`: what was tested would not be what stands there.
- */
+/** Packs what `dist/` holds now and installs it into `folder`, with `packages` beside it. Throws as {@link assertBuilt}. */
 export async function installPacked(folder: string, packages: readonly string[] = []): Promise<void> {
   await assertBuilt();
   const tarballs = path.join(folder, 'tarballs');
@@ -55,7 +51,14 @@ export async function installPacked(folder: string, packages: readonly string[] 
 
 /** `npm install` of `packages` into `folder`, from npm's cache where it has them; no script of theirs runs. */
 export async function installInto(folder: string, packages: readonly string[]): Promise<void> {
-  const quiet = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
+  const quiet = [
+    '--ignore-scripts',
+    '--prefer-offline',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+    '--fetch-retries=1',
+  ];
   await run('npm', ['install', ...quiet, ...packages], folder);
 }
 
@@ -64,14 +67,14 @@ export async function run(
   file: string,
   args: readonly string[],
   cwd: string,
-  timeoutMs = 120_000,
+  { timeoutMs = 120_000, env = {} }: { timeoutMs?: number; env?: NodeJS.ProcessEnv } = {},
 ): Promise<{ stdout: string; stderr: string }> {
   try {
     return await promisify(execFile)(file, args, {
       cwd,
       timeout: timeoutMs,
       maxBuffer: 64 * 1024 * 1024,
-      env: plainEnv(),
+      env: { ...plainEnv(), ...env },
     });
   } catch (error) {
     const {
@@ -80,7 +83,9 @@ export async function run(
       stdout = '',
       stderr = '',
     } = error as { code?: unknown; signal?: unknown } & Record<string, string>;
-    throw new Error(`${file} ${args.join(' ')} ended with ${code ?? signal}\n${stdout}${stderr}`.trimEnd());
+    // npm tells where it asked; whose registry that is belongs in no log.
+    const output = `${stdout}${stderr}`.replaceAll(/https?:\/\/(?!127\.|localhost)\S+/g, '<url>');
+    throw new Error(`${file} ${args.join(' ')} ended with ${code ?? signal}\n${output}`.trimEnd());
   }
 }
 
@@ -94,7 +99,8 @@ function plainEnv(): NodeJS.ProcessEnv {
   );
 }
 
-async function assertBuilt(): Promise<void> {
+/** @throws when `dist/` is not there or older than `src/`: what a test proves then is not what stands there. */
+export async function assertBuilt(): Promise<void> {
   const built = await stat(path.join(root, 'dist/index.d.cts')).catch(() => undefined);
   if (!built) throw new Error('dist/ is not there, or has no types: npm run build');
   const sources = await readdir(path.join(root, 'src'), { recursive: true, withFileTypes: true });

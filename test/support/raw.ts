@@ -134,6 +134,7 @@ export class RawConnection {
   /** Starts reading. */
   resume(): void {
     this.socket.on('data', (packet: Buffer) => this.packets.push(packet));
+    this.socket.resume();
   }
 
   write(text: string | Buffer): void {
