@@ -1,0 +1,32 @@
+/** h3 2: the Fetch handler for its event. Typed by the part that is used; h3 itself is not imported. */
+import type { HandlerBroker } from '../http/arrival.js';
+import { createFetchHandler } from '../http/fetch-handler.js';
+import type { HandlerOptions } from '../http/options.js';
+
+/** The part of h3's event that the adapter uses. */
+export interface H3EventLike {
+  readonly req: Request;
+  /** Whatever else h3 has there; name `H3Event` to have it checked. */
+  // biome-ignore lint/suspicious/noExplicitAny: see above
+  readonly [key: string]: any;
+}
+
+/** An event handler of h3. */
+export type H3Handler<Event extends H3EventLike = H3EventLike> = (event: Event) => Promise<Response>;
+
+/**
+ * Makes an event handler that turns requests into streams of `broker`. Callbacks get the Fetch `Request` and, as their
+ * context, the event, so `event.context.user` of an earlier middleware is there. Headers set on `event.res` are kept.
+ *
+ * @example
+ * app.all('/events', createH3Handler(broker, { authenticator: (_request, event) => event.context.user ?? null }));
+ *
+ * @throws {SseError} `SSE_ERR_INVALID_OPTION`
+ */
+export function createH3Handler<Event extends H3EventLike = H3EventLike>(
+  broker: HandlerBroker,
+  options: HandlerOptions<Request, Event> = {},
+): H3Handler<Event> {
+  const handle = createFetchHandler(broker, options);
+  return (event) => handle(event.req, event);
+}

@@ -1,0 +1,37 @@
+/** Hono: the Fetch handler for its context. Typed by the part that is used; Hono itself is not imported. */
+import type { HandlerBroker } from '../http/arrival.js';
+import { createFetchHandler } from '../http/fetch-handler.js';
+import type { HandlerOptions } from '../http/options.js';
+
+/** The part of Hono's `c` that the adapter uses. */
+export interface HonoContextLike {
+  readonly req: { readonly raw: Request };
+  newResponse(body: ReadableStream<Uint8Array> | null, init: Response): Response;
+  /** Whatever else Hono has there; name your `Context` type to have it checked. */
+  // biome-ignore lint/suspicious/noExplicitAny: see above
+  readonly [key: string]: any;
+}
+
+/** A handler for one route. */
+export type HonoHandler<Context extends HonoContextLike = HonoContextLike> = (c: Context) => Promise<Response>;
+
+/**
+ * Makes a handler that turns requests into streams of `broker`. Callbacks get the Fetch `Request` and, as their context,
+ * `c`, so `c.get('user')` of an earlier middleware is there. Headers set by `c.header()` are kept.
+ *
+ * @example
+ * app.all('/events', createHonoHandler(broker, { authenticator: (_request, c) => c.get('user') ?? null }));
+ *
+ * @throws {SseError} `SSE_ERR_INVALID_OPTION`
+ */
+export function createHonoHandler<Context extends HonoContextLike = HonoContextLike>(
+  broker: HandlerBroker,
+  options: HandlerOptions<Request, Context> = {},
+): HonoHandler<Context> {
+  const handle = createFetchHandler(broker, options);
+  return async (c) => {
+    const response = await handle(c.req.raw, c);
+    // Returned as it is, it would lose what `c.header()` set before.
+    return c.newResponse(response.body, response);
+  };
+}
