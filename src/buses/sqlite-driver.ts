@@ -1,0 +1,113 @@
+/**
+ * The part of an SQLite client that we call, which better-sqlite3, libsql and node:sqlite have in common; how one is
+ * found for a file name; and what their errors mean.
+ *
+ * Only `exec` and `prepare` with `run` and `all` are used. `get` is not: in some versions it leaves its statement open,
+ * and with it a read transaction.
+ */
+import { SseError } from '../core/errors.js';
+
+/** A prepared statement of better-sqlite3, libsql or node:sqlite. */
+export interface SqliteStatement {
+  run(...parameters: unknown[]): { readonly changes: number | bigint };
+  all(...parameters: unknown[]): unknown[];
+}
+
+/** A database of better-sqlite3 or libsql (`new Database(file)`), or of node:sqlite (`new DatabaseSync(file)`). */
+export interface SqliteDatabase {
+  exec(sql: string): unknown;
+  prepare(sql: string): SqliteStatement;
+  close(): unknown;
+}
+
+export interface Driver {
+  readonly name: 'node:sqlite' | 'better-sqlite3' | 'libsql';
+  open(file: string, options: { readonly isReadOnly: boolean }): SqliteDatabase;
+  /**
+   * False where a closed database keeps its lock until its statements are collected as garbage (libsql 0.5): such a
+   * one must not be opened twice in a row while a write-ahead log is there.
+   */
+  readonly releasesOnClose: boolean;
+}
+
+type DatabaseClass = new (file: string, options: Record<string, unknown>) => SqliteDatabase;
+
+/**
+ * The first of node:sqlite, better-sqlite3 and libsql that is there and works.
+ *
+ * @throws {SseError} `SSE_ERR_PACKAGE_MISSING`
+ */
+export async function findDriver(): Promise<Driver> {
+  const failures: unknown[] = [];
+  // `getBuiltinModule` answers undefined where there is none: Node 20, and 22 before 22.13 without a flag.
+  const builtin = process.getBuiltinModule?.('node:sqlite') as { DatabaseSync?: DatabaseClass } | undefined;
+  if (builtin?.DatabaseSync !== undefined) return builtinDriver(builtin.DatabaseSync);
+  for (const name of ['better-sqlite3', 'libsql'] as const) {
+    try {
+      // By a name that bundlers do not follow: what is not installed must not break their build.
+      const { default: Database } = (await import(/* @vite-ignore */ name)) as { default: DatabaseClass };
+      // A native part that was never built, or for another Node, shows itself only here.
+      new Database(':memory:', {}).close();
+      return packageDriver(name, Database);
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  const broken = failures.find((error) => (error as { code?: unknown }).code !== 'ERR_MODULE_NOT_FOUND');
+  throw new SseError(
+    'SSE_ERR_PACKAGE_MISSING',
+    'SqliteBus needs an SQLite client: use Node 22.13 or newer, which has node:sqlite built in, or run "npm install ' +
+      `better-sqlite3" or "npm install libsql"${broken === undefined ? '' : `; one is installed but does not work: ${messageOf(broken)}`}`,
+    { cause: broken ?? failures[0] },
+  );
+}
+
+function builtinDriver(Database: DatabaseClass): Driver {
+  return {
+    name: 'node:sqlite',
+    open: (file, { isReadOnly }) => new Database(file, { readOnly: isReadOnly }),
+    releasesOnClose: true,
+  };
+}
+
+function packageDriver(name: 'better-sqlite3' | 'libsql', Database: DatabaseClass): Driver {
+  return {
+    name,
+    // `timeout: 0`: better-sqlite3 would block the process for five seconds where the file is locked.
+    open: (file, { isReadOnly }) => new Database(file, { readonly: isReadOnly, timeout: 0 }),
+    releasesOnClose: name !== 'libsql',
+  };
+}
+
+const BUSY = 5;
+const CORRUPT = 11;
+const NOT_A_DATABASE = 26;
+const PRIMARY_CODES: Readonly<Record<string, number>> = {
+  SQLITE_BUSY: BUSY,
+  SQLITE_CORRUPT: CORRUPT,
+  SQLITE_NOTADB: NOT_A_DATABASE,
+};
+
+/** The primary result code (https://sqlite.org/rescode.html) of an error, 0 where it is none of those we look for. */
+function resultCode(error: unknown): number {
+  const { code, errcode } = (error ?? {}) as { code?: unknown; errcode?: unknown };
+  // node:sqlite: the extended code as a number, whose low byte is the primary one.
+  if (typeof errcode === 'number') return errcode & 0xff;
+  if (typeof code !== 'string') return 0;
+  // better-sqlite3 and libsql: a name, with the extension behind it, as in SQLITE_BUSY_RECOVERY.
+  return PRIMARY_CODES[code.split('_').slice(0, 2).join('_')] ?? 0;
+}
+
+/** Somebody else holds the file. */
+export function isBusy(error: unknown): boolean {
+  return resultCode(error) === BUSY;
+}
+
+/** The file is damaged, or no database. */
+export function isCorrupt(error: unknown): boolean {
+  return resultCode(error) === CORRUPT || resultCode(error) === NOT_A_DATABASE;
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,215 @@
+/**
+ * Opens a history file by name: refuses what is not ours before SQLite touches it, takes the lock that makes this
+ * process its only user, and gives it back.
+ *
+ * The lock is SQLite's own exclusive locking mode (https://sqlite.org/pragma.html#pragma_locking_mode): the operating
+ * system drops it when the process dies, however it dies, so there is no false lock after a kill -9.
+ */
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { SseError } from '../core/errors.js';
+import { type Driver, isBusy, isCorrupt, messageOf, type SqliteDatabase } from './sqlite-driver.js';
+import { checkTables, createTables, SCHEMA_VERSION } from './sqlite-schema.js';
+
+/** `PRAGMA application_id` of a history file: "SSEB". */
+export const APPLICATION_ID = 0x53534542;
+
+/** Files above this are not checked page by page at start: it would take seconds. */
+const CHECKED_BYTES = 256 * 1024 * 1024;
+
+const LOCK_RETRY_MS = 50;
+
+/** How much of what `publish` resolved for survives a power cut; a crash of the process alone loses nothing in any. */
+export type SqliteSynchronous = 'full' | 'normal' | 'off';
+
+export interface FileOptions {
+  readonly file: string;
+  readonly tablePrefix: string;
+  readonly synchronous: SqliteSynchronous;
+  /** How long to wait for another process to let go, in ms. */
+  readonly lockTimeout: number;
+}
+
+/**
+ * Opens `file`, or makes it.
+ *
+ * @throws {SseError} `SSE_ERR_HISTORY_UNUSABLE` where it is no history file, damaged, or of a newer version;
+ * `SSE_ERR_BUS_UNAVAILABLE` where another process holds it.
+ */
+export async function openFile(driver: Driver, options: FileOptions): Promise<SqliteDatabase> {
+  const deadline = performance.now() + options.lockTimeout;
+  for (;;) {
+    try {
+      return open(driver, options);
+    } catch (error) {
+      const { file } = options;
+      if (!isBusy(error)) throw asRefusal(file, error);
+      if (performance.now() >= deadline) {
+        throw new SseError(
+          'SSE_ERR_BUS_UNAVAILABLE',
+          `${file} is in use by another process: one history file serves one process; stop the other, or give this one a file of its own`,
+          { cause: error },
+        );
+      }
+    }
+    // Held by an operation that was asked for: the process may wait for it.
+    await new Promise((resolve) => setTimeout(resolve, LOCK_RETRY_MS));
+  }
+}
+
+/** Closes a database of {@link openFile} and leaves one plain file: no log beside it, no lock. */
+export function closeFile(db: SqliteDatabase): void {
+  try {
+    // Leaving write-ahead mode is the only way out of the exclusive lock for a client that closes late (libsql).
+    db.prepare('PRAGMA journal_mode = DELETE').all();
+    db.exec('PRAGMA locking_mode = NORMAL');
+    db.prepare('SELECT count(*) FROM sqlite_master').all();
+  } catch {
+    // A full disk: the log stays beside the file, and the next start reads it.
+  } finally {
+    db.close();
+  }
+}
+
+function open(driver: Driver, { file, tablePrefix, synchronous }: FileOptions): SqliteDatabase {
+  const isNew = checkHeader(file);
+  if (!isNew) checkContent(driver, file, tablePrefix);
+  const db = driver.open(file, { isReadOnly: false });
+  try {
+    db.exec('PRAGMA busy_timeout = 0');
+    // Before the first access in write-ahead mode, so that the index of the log lies in this process' memory.
+    db.exec('PRAGMA locking_mode = EXCLUSIVE');
+    if (isNew) create(db, tablePrefix);
+    const [row] = db.prepare('PRAGMA journal_mode = WAL').all() as [{ journal_mode: string }];
+    if (row.journal_mode !== 'wal') {
+      throw new SseError(
+        'SSE_ERR_HISTORY_UNUSABLE',
+        `${file}: its file system allows no write-ahead log; use a local disk`,
+      );
+    }
+    db.exec(`PRAGMA synchronous = ${synchronous.toUpperCase()}`);
+    db.exec('BEGIN IMMEDIATE');
+    db.exec('COMMIT');
+    if (!isNew) checkTables(db, tablePrefix);
+    // Left by a read-only look at a log; with the lock held nobody uses it.
+    rmSync(`${file}-shm`, { force: true });
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+/** The tables of a new file, and the mark that makes it ours, in one transaction. */
+function create(db: SqliteDatabase, tablePrefix: string): void {
+  db.exec('BEGIN EXCLUSIVE');
+  try {
+    const [{ tables }] = db.prepare('SELECT count(*) AS tables FROM sqlite_master').all() as [{ tables: number }];
+    // Otherwise another process was faster, and waits for the lock as we do.
+    if (Number(tables) === 0) {
+      db.exec(`PRAGMA application_id = ${APPLICATION_ID}`);
+      db.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
+      createTables(db, tablePrefix);
+    }
+    db.exec('COMMIT');
+  } catch (error) {
+    db.exec('ROLLBACK');
+    throw error;
+  }
+}
+
+/**
+ * Reads the first hundred bytes (https://sqlite.org/fileformat.html#the_database_header) without SQLite, which might
+ * replay a journal or make a log beside a file that is not ours. True where there is nothing yet.
+ */
+function checkHeader(file: string): boolean {
+  if (!existsSync(file)) return true;
+  const stat = statSync(file);
+  if (!stat.isFile()) throw refusal(file, 'it is not a file');
+  if (stat.size === 0) return true;
+  const header = Buffer.alloc(100);
+  const descriptor = openSync(file, 'r');
+  let length: number;
+  try {
+    length = readSync(descriptor, header, 0, header.length, 0);
+  } finally {
+    closeSync(descriptor);
+  }
+  if (length < header.length || header.toString('latin1', 0, 16) !== 'SQLite format 3\0') {
+    throw refusal(file, 'it is not an SQLite database');
+  }
+  if (header.readUInt32BE(68) !== APPLICATION_ID) {
+    throw refusal(file, 'it is the SQLite database of another application; pass the database object to share one');
+  }
+  const version = header.readUInt32BE(60);
+  if (version > SCHEMA_VERSION) throw newer(file, version);
+  return false;
+}
+
+/** Everything that can be known without writing: a connection that cannot write looks at every page. */
+function checkContent(driver: Driver, file: string, tablePrefix: string): void {
+  // After a crash while the file was made, only SQLite can undo the rest of it.
+  if (existsSync(`${file}-journal`)) return;
+  const isSmall = statSync(file).size <= CHECKED_BYTES;
+  if (driver.releasesOnClose || !existsSync(`${file}-wal`)) {
+    checkPages(driver, file, tablePrefix, isSmall);
+  } else if (isSmall) {
+    // A reader of the log that lingers would keep us out: it gets a copy.
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'sse-broker-check-'));
+    try {
+      const copy = path.join(folder, 'history.db');
+      for (const end of ['', '-wal']) copyFileSync(file + end, copy + end, constants.COPYFILE_FICLONE);
+      checkPages(driver, copy, tablePrefix, true);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+}
+
+function checkPages(driver: Driver, file: string, tablePrefix: string, everyPage: boolean): void {
+  const db = driver.open(file, { isReadOnly: true });
+  try {
+    db.exec('PRAGMA busy_timeout = 0');
+    checkTables(db, tablePrefix);
+    if (!everyPage) return;
+    const [row] = db.prepare('PRAGMA quick_check(1)').all() as [Record<string, unknown>];
+    const answer = String(Object.values(row)[0]);
+    if (answer !== 'ok')
+      throw new Error(`database disk image is malformed: ${answer.replaceAll('\n', ' ').slice(0, 120)}`);
+  } finally {
+    db.close();
+  }
+}
+
+function asRefusal(file: string, error: unknown): unknown {
+  if (error instanceof SseError) return error;
+  const message = messageOf(error);
+  const isDamaged = isCorrupt(error) || message.includes('malformed');
+  return refusal(file, isDamaged ? `it is damaged (${message})` : message, error);
+}
+
+function refusal(file: string, why: string, cause?: unknown): SseError {
+  return new SseError(
+    'SSE_ERR_HISTORY_UNUSABLE',
+    `${file} cannot be used as a history file, and was left as it is: ${why}`,
+    { cause },
+  );
+}
+
+function newer(file: string, version: number): SseError {
+  return refusal(
+    file,
+    `it was written by a newer sse-broker (schema ${version}, this one knows ${SCHEMA_VERSION}); update, or use another file`,
+  );
+}

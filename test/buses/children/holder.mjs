@@ -1,0 +1,13 @@
+// Holds the history file that it is told, until it is killed or told to let go.
+import { SqliteBus } from 'sse-broker/sqlite';
+
+const receiver = { deliver() {}, lost() {}, status() {}, error() {} };
+const [file] = process.argv.slice(2);
+const bus = new SqliteBus({ database: file });
+await bus.start(receiver);
+await bus.publish({ key: 't::a', event: 'e', data: 'of the holder', json: false, timestamp: 0, expiresAt: 0 });
+process.once('message', async () => {
+  await bus.close();
+  process.disconnect();
+});
+process.send('holding');
