@@ -54,4 +54,6 @@ process.once('SIGTERM', async () => {
   server.close();
   await broker.close();
   for (const session of sessions) session.close();
+  // Those that spoke HTTP/1.1 and were kept alive.
+  server.closeIdleConnections?.();
 });

@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Broker } from '../core/broker.js';
 import { SseError, shown } from '../core/errors.js';
 import type { EventMap } from '../core/event.js';
+import type { CloseOptions } from '../core/shutdown.js';
 import type { HandlerBroker } from '../http/arrival.js';
 import { createHandler } from '../http/handler.js';
 import type { HandlerOptions } from '../http/options.js';
@@ -83,24 +84,13 @@ export interface FastifySseBrokerOptions extends Omit<Options, 'authenticator' |
   prefix?: string | undefined;
   /**
    * Whether `fastify.close()` closes the broker, which it must wait for: the server does not close while streams are
-   * open. Set it to false for a broker that outlives this server, and end its streams yourself. Default true.
+   * open. Options say how. Set it to false for a broker that outlives this server, and end its streams yourself.
+   * Default true.
    */
-  closeBroker?: boolean | undefined;
+  closeBroker?: boolean | CloseOptions | undefined;
 }
 
-/**
- * Fastify plugin: mounts a broker on `path`, for every method, so that all but GET, HEAD and OPTIONS get their 405.
- *
- * It opens no context of its own, as if wrapped in `fastify-plugin`; `prefix`, which Fastify then ignores, is applied here.
- * Hooks of the instance that it is registered on guard the route wherever they are added, also later. Register it more
- * than once for more than one path; closing the broker twice is harmless.
- *
- * @example
- * await fastify.register(sseBroker, { broker, path: '/events', authenticator: (_req, request) => request.user ?? null });
- *
- * @throws {SseError} `SSE_ERR_INVALID_OPTION`
- */
-export async function sseBroker(fastify: FastifyLike, options: FastifySseBrokerOptions): Promise<void> {
+async function mount(fastify: FastifyLike, options: FastifySseBrokerOptions): Promise<void> {
   const { broker, path = '/events', prefix = '', closeBroker = true, ...handlerOptions } = options;
   if (typeof broker?.connect !== 'function') {
     throw new SseError('SSE_ERR_INVALID_OPTION', `broker must be a Broker; got ${shown(broker)}`);
@@ -109,16 +99,25 @@ export async function sseBroker(fastify: FastifyLike, options: FastifySseBrokerO
     throw new SseError('SSE_ERR_INVALID_OPTION', `path must be a string that starts with '/'; got ${shown(path)}`);
   }
   fastify.all(prefix + path, {}, createFastifyHandler(broker, handlerOptions));
-  if (closeBroker) {
-    // Before the server closes, which waits for every stream.
-    fastify.addHook('preClose', async () => {
-      await broker.close();
-    });
-  }
+  if (closeBroker === false) return;
+  // Before the server closes, which waits for every stream.
+  fastify.addHook('preClose', async () => {
+    await broker.close(closeBroker === true ? {} : closeBroker);
+  });
 }
 
-// What the package fastify-plugin would do; see "Plugins" in Fastify's reference.
-Object.assign(sseBroker, {
+/**
+ * Fastify plugin: mounts a broker on `path`, for every method, so that all but GET, HEAD and OPTIONS get their 405.
+ *
+ * It opens no context of its own, as if wrapped in `fastify-plugin`; `prefix`, which Fastify then ignores, is applied here.
+ * Hooks of the instance that it is registered on guard the route wherever they are added, also later. Register it more
+ * than once for more than one path; closing the broker twice is harmless. Nonsense rejects with `SSE_ERR_INVALID_OPTION`.
+ *
+ * @example
+ * await fastify.register(sseBroker, { broker, path: '/events', authenticator: (_req, request) => request.user ?? null });
+ */
+export const sseBroker = Object.assign(mount, {
+  // What the package fastify-plugin would do; see "Plugins" in Fastify's reference.
   [Symbol.for('skip-override')]: true,
   [Symbol.for('fastify.display-name')]: 'sse-broker',
   [Symbol.for('plugin-meta')]: { name: 'sse-broker', fastify: '5.x' },

@@ -62,11 +62,12 @@ describe('Fastify', () => {
   test('closing the server closes the broker, so it does not wait for its streams', async () => {
     const broker = makeBroker();
     const app = fastify();
-    app.register(sseBroker, { broker });
+    app.register(sseBroker, { broker, closeBroker: { reconnectWithinMs: 7 } });
     const client = await openStream(`${await running(app)}/events`);
     await client.next('connected');
     await app.close();
     await client.ended();
+    expect(client.retry()).toBeLessThanOrEqual(7);
     expect(client.events.at(-1)).toMatchObject({ event: 'closing' });
     await expect(broker.broadcast('note', 1)).rejects.toMatchObject({ code: 'SSE_ERR_BROKER_CLOSED' });
   });

@@ -111,7 +111,9 @@ test('examples/http2.mjs with a certificate serves HTTP/2 and HTTP/1.1', async (
   await writeFile(env.TLS_KEY, TEST_KEY.trimStart());
   await writeFile(env.TLS_CERT, TEST_CERTIFICATE.trimStart());
   const example = await startExample('http2', env);
-  const old = await openStream(`${example.url}/events?user=old`);
+  const agent = new https.Agent({ keepAlive: true });
+  onTestFinished(() => agent.destroy());
+  const old = await openStream(`${example.url}/events?user=old`, { agent });
   expect(await old.next('connected')).toMatchObject({ userId: 'old' });
   await proves(example, openerOf(example, true));
   await old.ended();

@@ -115,6 +115,20 @@ test('the wait is what the flush before took, and never longer than maxFlushDela
   expect(sink!.numbers).toEqual([1, 2, 3, 4]);
 });
 
+test('a flush that was cut into slices took as long as all of them', async () => {
+  const clock = new WorkClock();
+  const delays = watchTimers();
+  const { broker, sinks } = connect({ flush: 'adaptive' }, () => clock.spend(0.032), 1_000);
+  void broker.broadcast('note', '1');
+  let turns = 0;
+  for (; sinks.at(-1)!.writes.length === 0; turns++) await turn();
+  expect(turns).toBeGreaterThanOrEqual(4);
+  expect(delays).toEqual([]);
+  void broker.broadcast('note', '2');
+  expect(delays.length).toBe(1);
+  expect(delays[0]).toBeCloseTo(32, 3);
+});
+
 test('a flush in the middle of a long turn does not make the process believe that writing costs nothing', async () => {
   const clock = new WorkClock();
   const { broker, sinks } = connect({ flush: 'adaptive' }, () => clock.spend(6), 1);

@@ -105,6 +105,11 @@ test('blocked clients hold the frames that the others got, not copies, and none 
   await turn();
   expect(blocked.map(({ writes }) => writes.at(-1))).toEqual(blocked.map(() => sinks.at(-1)!.writes.at(-1)));
   expect(made).toBe(15);
+  // Whoever stalls again gets a new one.
+  blocked[0]!.isFull = true;
+  void broker.broadcast('note', 'again');
+  await turn();
+  expect(made).toBe(16);
 });
 
 test('a thousand blocked clients cost a hundred bytes per waiting event, not the event', async () => {

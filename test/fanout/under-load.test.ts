@@ -149,18 +149,26 @@ test('at full speed every client gets its events, all of them, once and in order
     else void broker.sendToTopic(`t${name}`, 'note', data);
   };
   let nextReturn = 0;
+  const away: LoadClient[] = [];
   const stopAt = performance.now() + RUN_MS;
   while (performance.now() < stopAt) {
     for (let burst = Math.floor(random() * 60); burst > 0; burst--) publish();
     // By the clock, not by turns: as often on a busy machine as on an idle one.
     if (performance.now() > nextReturn) {
       nextReturn = performance.now() + 40;
-      const client = clients[Math.floor(random() * CLIENTS)]!;
-      client.leave();
-      client.connect();
+      // One that was away for long enough to have missed more than a page of history, and one that comes at once.
+      if (away.length > 12) away.shift()!.connect();
+      const [leaving, back] = [0, 1].map(() => clients[Math.floor(random() * CLIENTS)]!);
+      leaving!.leave();
+      if (!away.includes(leaving!)) away.push(leaving!);
+      if (!away.includes(back!)) {
+        back!.leave();
+        back!.connect();
+      }
     }
     await new Promise((resolve) => setImmediate(resolve));
   }
+  for (const client of away) client.connect();
   const last = published;
   void broker.broadcast('note', `${last} 0 `);
   for (const list of expected) list.push(last);
