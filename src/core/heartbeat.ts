@@ -15,6 +15,9 @@ const ENDING_GRACE = 5_000;
 
 const DEADLINE_STEP = 1_000;
 
+/** Longest tick, in ms: a hundred thousand clients are then some hundreds per tick, which hold up nobody. */
+const MAX_TICK = 100;
+
 /** Longest turn of the wheel, in ms: rare heartbeats do not make dead readers and ends wait. */
 const MAX_TURN = 15_000;
 
@@ -28,6 +31,8 @@ export class Heartbeat {
   readonly #clock: Clock;
   readonly #comment = commentFrame();
   #nextSlot = 0;
+  /** The last step whose deadlines were looked at. */
+  #stepSeen = 0;
   #size = 0;
   #startedAt = 0;
   /** Ticks of silence after which a visit sends a heartbeat. */
@@ -42,7 +47,7 @@ export class Heartbeat {
     const { heartbeatInterval, clientTimeout } = options;
     const interval = heartbeatInterval || Math.min(clientTimeout / 2 || 30_000, 30_000);
     const turn = Math.min(interval / 2, MAX_TURN);
-    this.tickMs = Math.max(10, Math.min(500, turn / 30));
+    this.tickMs = Math.max(10, Math.min(MAX_TICK, turn / 30));
     const slots = Math.max(1, Math.round(turn / this.tickMs));
     this.#slots = new Array(slots).fill(undefined);
     this.#quietTicks = Math.max(slots, Math.floor(heartbeatInterval / this.tickMs) - slots);
@@ -132,6 +137,8 @@ export class Heartbeat {
   #endExpired(): void {
     if (this.#deadlines.size === 0) return;
     const step = Math.floor(this.#clock.now() / DEADLINE_STEP);
+    if (step === this.#stepSeen) return;
+    this.#stepSeen = step;
     const due = [...this.#deadlines.keys()].filter((key) => key <= step);
     for (const key of due) {
       const clients = this.#deadlines.get(key);
