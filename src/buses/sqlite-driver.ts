@@ -24,8 +24,8 @@ export interface Driver {
   readonly name: 'node:sqlite' | 'better-sqlite3' | 'libsql';
   open(file: string, options: { readonly isReadOnly: boolean }): SqliteDatabase;
   /**
-   * False where a closed database keeps its lock until its statements are collected as garbage (libsql 0.5): such a
-   * one must not be opened twice in a row while a write-ahead log is there.
+   * False where a closed database keeps its lock until its statements are collected as garbage, and where "read only" is
+   * not kept to when a write-ahead log is there (libsql 0.5): such a one must not look at a file before it opens it.
    */
   readonly releasesOnClose: boolean;
 }

@@ -165,15 +165,32 @@ function checkContent(driver: Driver, file: string, tablePrefix: string): void {
   if (driver.releasesOnClose || !existsSync(`${file}-wal`)) {
     checkPages(driver, file, tablePrefix, isSmall);
   } else if (isSmall) {
-    // A reader of the log that lingers would keep us out: it gets a copy.
-    const folder = mkdtempSync(path.join(os.tmpdir(), 'sse-broker-check-'));
-    try {
-      const copy = path.join(folder, 'history.db');
-      for (const end of ['', '-wal']) copyFileSync(file + end, copy + end, constants.COPYFILE_FICLONE);
-      checkPages(driver, copy, tablePrefix, true);
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
-    }
+    checkCopy(driver, file, tablePrefix);
+  }
+}
+
+/**
+ * For a client that lingers, and that writes the log back when it closes even what it was to read only: it gets a copy (see
+ * Driver.releasesOnClose).
+ */
+function checkCopy(driver: Driver, file: string, tablePrefix: string): void {
+  const state = (): string =>
+    [file, `${file}-wal`]
+      .map((one) => statSync(one, { throwIfNoEntry: false }))
+      .map((stat) => `${stat?.size} ${stat?.mtimeMs}`)
+      .join();
+  const before = state();
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'sse-broker-check-'));
+  try {
+    const copy = path.join(folder, 'history.db');
+    for (const end of ['', '-wal']) copyFileSync(file + end, copy + end, constants.COPYFILE_FICLONE);
+    checkPages(driver, copy, tablePrefix, true);
+  } catch (error) {
+    // Copied while another process wrote: no damage, but a lock to wait for.
+    if (state() !== before) throw Object.assign(new Error('database is locked'), { code: 'SQLITE_BUSY' });
+    throw error;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 

@@ -16,6 +16,7 @@ import { SseError, shown } from '../core/errors.js';
 import type { BusEvent, OutgoingEvent } from '../core/event.js';
 import { EventCache } from '../core/event-cache.js';
 import { type KeySequences, SequenceIndex } from '../core/sequence-index.js';
+import { clientKey } from '../core/topic.js';
 import { findDriver, messageOf, type SqliteDatabase, type SqliteStatement } from './sqlite-driver.js';
 import { closeFile, openFile, type SqliteSynchronous } from './sqlite-file.js';
 import { createTables, hasTables, randomToken } from './sqlite-schema.js';
@@ -87,6 +88,9 @@ const CLEAN_EVERY_MS = 50;
 const REMEMBERED_KEYS = 100_000;
 /** How often a bus that is down looks whether it can write again. */
 const PROBE_EVERY_MS = 1_000;
+
+/** What the keys of single clients start with. */
+const ONE_CLIENT = clientKey('');
 
 interface Publication {
   readonly event: OutgoingEvent;
@@ -165,7 +169,14 @@ export class SqliteBus implements Bus {
 
   join(): void {}
 
-  leave(): void {}
+  leave(key: string): void {
+    // What was sent to one connection ends with it: nobody can ask for it again.
+    if (!key.startsWith(ONE_CLIENT)) return;
+    for (let known = this.#index.get(key); known !== undefined; known = this.#index.get(key)) {
+      this.#garbage.push(this.#drop(known));
+    }
+    this.#cleanSoon();
+  }
 
   head(): Head {
     return { id: this.#idOf(this.#sequence), sequence: this.#sequence };

@@ -1,5 +1,5 @@
 /** Whether a client may connect: names, topics and limits. Changes nothing. */
-import { SseError } from './errors.js';
+import { SseError, shown } from './errors.js';
 import type { Identity } from './identity.js';
 import type { ResolvedOptions } from './options.js';
 import type { Registry } from './registry.js';
@@ -7,6 +7,10 @@ import { checkTenantId, checkTopic, checkUserId, topicsDisabled, userKey } from 
 
 /** @throws {SseError} `SSE_ERR_TOPICS_DISABLED`, `SSE_ERR_TOO_MANY_TOPICS`, `SSE_ERR_INVALID_TOPIC` */
 export function checkTopics(options: ResolvedOptions, topics: readonly string[]): void {
+  // A string is a list of its letters to a loop.
+  if (!Array.isArray(topics)) {
+    throw new SseError('SSE_ERR_INVALID_TOPIC', `topics must be an array of names; got ${shown(topics)}`);
+  }
   if (topics.length === 0) return;
   if (!options.enableTopics) throw topicsDisabled();
   const { maxTopicsPerClient } = options;
@@ -21,17 +25,21 @@ export function checkTopics(options: ResolvedOptions, topics: readonly string[])
 
 /**
  * @throws {SseError} `SSE_ERR_TOO_MANY_CONNECTIONS`, `SSE_ERR_TOO_MANY_USER_CONNECTIONS`, `SSE_ERR_INVALID_USER`,
- * `SSE_ERR_INVALID_TENANT`, and those of {@link checkTopics}
+ * `SSE_ERR_INVALID_TENANT`, `SSE_ERR_UNAUTHENTICATED`, and those of {@link checkTopics}
  */
 export function checkAdmission(
   options: ResolvedOptions,
   registry: Registry,
-  { userId, tenantId }: Identity,
+  { userId, tenantId, expiresAt = 0 }: Identity,
   topics: readonly string[],
 ): void {
   const { maxConnections, maxConnectionsPerUser } = options;
   if (tenantId !== undefined) checkTenantId(tenantId);
   if (userId !== undefined) checkUserId(userId);
+  // Whatever is no number of the future: a stream that never ends would be the worse mistake.
+  if (expiresAt !== 0 && !(typeof expiresAt === 'number' && expiresAt > options.clock.now())) {
+    throw new SseError('SSE_ERR_UNAUTHENTICATED', `the identity expired at ${shown(expiresAt)}, in ms since 1970`);
+  }
   checkTopics(options, topics);
   if (maxConnections > 0 && registry.clients.size >= maxConnections) {
     throw new SseError('SSE_ERR_TOO_MANY_CONNECTIONS', `maxConnections is ${maxConnections}; try again later`);

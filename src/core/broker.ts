@@ -148,7 +148,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
    *
    * @throws {SseError} `SSE_ERR_BROKER_CLOSED`, `SSE_ERR_TOO_MANY_CONNECTIONS`, `SSE_ERR_TOO_MANY_USER_CONNECTIONS`,
    * `SSE_ERR_TOPICS_DISABLED`, `SSE_ERR_TOO_MANY_TOPICS`, `SSE_ERR_INVALID_TOPIC`, `SSE_ERR_INVALID_USER`,
-   * `SSE_ERR_INVALID_TENANT`.
+   * `SSE_ERR_INVALID_TENANT`, `SSE_ERR_UNAUTHENTICATED` (the identity has expired).
    */
   admit(identity: Identity, topics: readonly string[] = []): void {
     if (this.#state >= CLOSING) throw new SseError('SSE_ERR_BROKER_CLOSED', 'the broker is closing; connect elsewhere');
@@ -238,7 +238,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   /** Ends all streams of a user, in every tenant or in one; resolves to how many. */
   disconnectUser(userId: string, options: { tenantId?: string; reason?: string } = {}): Promise<number> {
     return this.#guarded('publish', () => {
-      const { tenantId, reason } = options;
+      const { tenantId, reason } = options ?? {};
       const key = userKey(checkUserId(userId), tenantId === undefined ? undefined : checkTenantId(tenantId));
       const clients = this.#registry.channel(key)?.members() ?? [];
       for (const client of clients) this.#end(client, 'disconnected', reason);

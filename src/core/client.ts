@@ -88,6 +88,20 @@ const ENDING = 2;
 const CLOSED = 3;
 
 export class Client implements SinkOwner {
+  // What every write needs comes first, in one or two cache lines: with ten thousand clients that is what costs.
+  /** What it gets at the end of the turn. */
+  pending: Encoded | undefined = undefined;
+  #state = HOLDING;
+  isBlocked = false;
+  /** ms since 1970 at which the stream must end; 0 for never. Later events are not delivered. */
+  deadline = 0;
+  /** Tick of the last write: what spares it a heartbeat. */
+  lastWriteTick: number;
+  readonly #host: ClientHost;
+  readonly #sink: Sink;
+  /** Present while history is replayed. */
+  holder: Holder | undefined = undefined;
+  #queue: Queue | undefined = undefined;
   readonly id: string;
   readonly identity: Identity;
   /** ms since 1970. */
@@ -96,14 +110,6 @@ export class Client implements SinkOwner {
   channels: Channel[] = NO_CHANNELS;
   /** The channel of its own user. */
   ownUser: Channel | undefined = undefined;
-  /** What it gets at the end of the turn. */
-  pending: Encoded | undefined = undefined;
-  /** Present while history is replayed. */
-  holder: Holder | undefined = undefined;
-  /** Tick of the last write: what spares it a heartbeat. */
-  lastWriteTick: number;
-  /** ms since 1970 at which the stream must end; 0 for never. Later events are not delivered. */
-  deadline = 0;
   deadlineReason: 'expired' | 'max-age' = 'expired';
   /** Listeners know of it, so they are told of its end. */
   isAnnounced = false;
@@ -111,13 +117,8 @@ export class Client implements SinkOwner {
   before: Client | undefined = undefined;
   after: Client | undefined = undefined;
   slot = -1;
-  isBlocked = false;
   /** Tick since when a full sink took nothing, or since when it is ending. */
   stalledSince = 0;
-  readonly #host: ClientHost;
-  readonly #sink: Sink;
-  #state = HOLDING;
-  #queue: Queue | undefined = undefined;
   #progress = 0;
   /** Sequence through which history was served, until something later was delivered. */
   #served = 0;

@@ -1,7 +1,7 @@
 /** From a send method to the bus: names are checked, data becomes text, the audience becomes a channel key. */
 import type { Bus } from './bus.js';
 import { isThenable } from './diagnostics.js';
-import { SseError } from './errors.js';
+import { isSseError, SseError, shown } from './errors.js';
 import {
   type BusEvent,
   checkEventName,
@@ -64,18 +64,23 @@ export class Publishing {
         ? started.then(() => this.#host.bus.publish(outgoing))
         : this.#host.bus.publish(outgoing);
     } catch (error) {
-      return this.#rejected(Promise.reject(error));
+      return this.#rejected(error);
     }
     if (typeof result === 'string') {
       this.#host.published(result, outgoing);
       return Promise.resolve(result);
     }
-    return this.#rejected(
-      result.then((id) => {
+    if (!isThenable(result)) return this.#rejected(noId(result));
+    const published = (result as Promise<string>).then(
+      (id) => {
+        if (typeof id !== 'string') return this.#rejected(noId(id));
         this.#host.published(id, outgoing);
         return id;
-      }),
+      },
+      (error: unknown) => this.#rejected(error),
     );
+    published.catch(() => {});
+    return published;
   }
 
   /** In the shape of an event that a bus has completed: a bus in this process need not copy it. */
@@ -120,12 +125,22 @@ export class Publishing {
     }
   }
 
-  /** A caller who does not await must not lose the process; one who does still gets the rejection. */
-  #rejected(result: Promise<string>): Promise<string> {
-    result.catch((error: unknown) => this.#host.failed(error));
-    return result;
+  /**
+   * Tells the error, and gives the caller a rejection of it. One who does not await must not lose the process. What does
+   * not come from us comes from the bus.
+   */
+  #rejected(error: unknown): Promise<string> {
+    const known = isSseError(error)
+      ? error
+      : new SseError('SSE_ERR_BUS_UNAVAILABLE', 'the bus could not publish; see cause', { cause: error });
+    const rejected = Promise.reject(known);
+    rejected.catch(() => this.#host.failed(known));
+    return rejected;
   }
 }
+
+const noId = (answer: unknown): TypeError =>
+  new TypeError(`the bus must give the event's id as a string; got ${shown(answer)}`);
 
 function tenantOf(options: PublishOptions | undefined, tenantId: string | undefined): string | undefined {
   const asked = options?.tenantId;

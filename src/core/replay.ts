@@ -14,8 +14,9 @@ import type { Bus, Head, ReadResult } from './bus.js';
 import { EVENT_ID } from './bus.js';
 import type { Client, Holder } from './client.js';
 import { isThenable } from './diagnostics.js';
-import { controlFrame, type Encoded, type EventText, encodedOf, type Frame, frameOf } from './frame.js';
+import { controlFrame, type Encoded, type EventText, type Frame, frameOf } from './frame.js';
 import { type Gap, gapFrame } from './gap.js';
+import { SharedBatches } from './shared-batches.js';
 import { clientKey } from './topic.js';
 
 /** What a replay needs of the broker. */
@@ -34,6 +35,9 @@ export interface ReplayHost {
 
 /** Events read at once. */
 const PAGE_EVENTS = 128;
+/** Of all brokers of this process: frames are theirs alone, so nothing is mixed up. */
+const batches = new SharedBatches();
+
 /** Bytes written at once. */
 const WRITE_BYTES = 64 * 1024;
 /** Most live frames held; history has them too. */
@@ -164,7 +168,7 @@ export class Replay implements Holder {
         bytes += frame.bytes;
       }
       if (frames.length === 0) continue;
-      const encoded = encodedOf(frames);
+      const encoded = batches.of(frames);
       this.#told = encoded.lastId;
       this.#host.replayed(frames.length);
       this.#client.write(encoded);

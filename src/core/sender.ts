@@ -69,7 +69,8 @@ export abstract class Sender<Events extends EventMap = Record<string, unknown>> 
 
   /** {@link sendToTopic} as an event bus spells it; "channel" means topic. */
   publish<Name extends EventName<Events>>(message: BusMessage<Events, Name>): Promise<string> {
-    const { type, channel, data, timestamp } = message;
+    // Something that is no message is refused like any other bad call: by a rejection.
+    const { type, channel, data, timestamp } = message ?? ({} as BusMessage<Events, Name>);
     return this.publishTo('topic', channel, type, data, { timestamp });
   }
 

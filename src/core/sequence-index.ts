@@ -16,34 +16,34 @@ export class KeySequences {
   lostThrough: number;
   /** For the bus: what it calls the key elsewhere. */
   tag = 0;
-  #numbers: number[] = [];
+  /** A ring whose length is a power of two: nothing is allocated while as many come as go (bench/replay.mjs, `publish`). */
+  #ring: number[] = [0, 0, 0, 0];
   #first = 0;
+  length = 0;
 
   constructor(key: string, lostThrough: number) {
     this.key = key;
     this.lostThrough = lostThrough;
   }
 
-  get length(): number {
-    return this.#numbers.length - this.#first;
-  }
-
   at(index: number): number {
-    return this.#numbers[this.#first + index]!;
+    return this.#ring[(this.#first + index) & (this.#ring.length - 1)]!;
   }
 
   push(sequence: number): void {
-    this.#numbers.push(sequence);
+    const ring = this.#ring;
+    if (this.length === ring.length) {
+      this.#ring = [...ring.slice(this.#first), ...ring.slice(0, this.#first), ...ring.fill(0)];
+      this.#first = 0;
+    }
+    this.#ring[(this.#first + this.length++) & (this.#ring.length - 1)] = sequence;
   }
 
   shift(): number {
-    const sequence = this.#numbers[this.#first++]!;
+    const sequence = this.#ring[this.#first]!;
+    this.#first = (this.#first + 1) & (this.#ring.length - 1);
+    this.length--;
     this.lostThrough = sequence;
-    // Amortised: half of the array at a time.
-    if (this.#first > 32 && this.#first * 2 > this.#numbers.length) {
-      this.#numbers = this.#numbers.slice(this.#first);
-      this.#first = 0;
-    }
     return sequence;
   }
 
@@ -123,6 +123,12 @@ export class SequenceIndex {
     this.#young = new Map();
   }
 
+  /** For a key that keeps nothing and that nobody will ask for again. */
+  forget(key: string): void {
+    this.#young.delete(key);
+    this.#old.delete(key);
+  }
+
   /** Newest sequence that a key cannot serve, whether it is known or not. */
   lostThroughOf(name: string): number {
     return this.#keys.get(name)?.lostThrough ?? this.#rememberedOf(name);
@@ -131,7 +137,7 @@ export class SequenceIndex {
   page({ keys, after, limit, max }: PageRequest): Page {
     let lostThrough = 0;
     let count = 0;
-    const cursors: { readonly key: KeySequences; index: number }[] = [];
+    const cursors: Cursor[] = [];
     for (const name of keys) {
       const key = this.#keys.get(name);
       lostThrough = Math.max(lostThrough, key?.lostThrough ?? this.#rememberedOf(name));
@@ -143,12 +149,21 @@ export class SequenceIndex {
     const sequences: number[] = [];
     let skip = max > 0 ? Math.max(0, count - max) : 0;
     while (cursors.length > 0 && sequences.length < limit) {
-      const sequence = takeOldest(cursors);
-      if (skip > 0) {
-        skip--;
-        lostThrough = Math.max(lostThrough, sequence);
-      } else {
-        sequences.push(sequence);
+      // A run: what the key with the oldest sequence has before any other key's.
+      const { cursor, until } = oldestOf(cursors);
+      const { key } = cursor;
+      do {
+        const sequence = key.at(cursor.index++);
+        if (skip > 0) {
+          skip--;
+          lostThrough = Math.max(lostThrough, sequence);
+        } else {
+          sequences.push(sequence);
+        }
+      } while (cursor.index < key.length && sequences.length < limit && key.at(cursor.index) < until);
+      if (cursor.index === key.length) {
+        cursors[cursors.indexOf(cursor)] = cursors[cursors.length - 1]!;
+        cursors.pop();
       }
     }
     return { sequences, more: cursors.length > 0, lostThrough };
@@ -159,21 +174,26 @@ export class SequenceIndex {
   }
 }
 
-/** The oldest sequence at the cursors, which moves its cursor on. A client has few keys: a scan beats a heap. */
-function takeOldest(cursors: { readonly key: KeySequences; index: number }[]): number {
-  let best = 0;
-  let oldest = cursors[0]!.key.at(cursors[0]!.index);
+interface Cursor {
+  readonly key: KeySequences;
+  index: number;
+}
+
+/** The cursor at the oldest sequence, and the next one of another. A client has few keys: a scan beats a heap. */
+function oldestOf(cursors: readonly Cursor[]): { cursor: Cursor; until: number } {
+  let best = cursors[0]!;
+  let oldest = best.key.at(best.index);
+  let until = Number.POSITIVE_INFINITY;
   for (let i = 1; i < cursors.length; i++) {
-    const sequence = cursors[i]!.key.at(cursors[i]!.index);
+    const cursor = cursors[i]!;
+    const sequence = cursor.key.at(cursor.index);
     if (sequence < oldest) {
+      until = oldest;
       oldest = sequence;
-      best = i;
+      best = cursor;
+    } else if (sequence < until) {
+      until = sequence;
     }
   }
-  const cursor = cursors[best]!;
-  if (++cursor.index === cursor.key.length) {
-    cursors[best] = cursors[cursors.length - 1]!;
-    cursors.pop();
-  }
-  return oldest;
+  return { cursor: best, until };
 }

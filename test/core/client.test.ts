@@ -244,7 +244,10 @@ test('an orderly end hands over what waits, then says closing, then ends', () =>
   expect(sink.isEnded).toBe(true);
   expect(host.ends).toEqual([{ reason: 'shutdown', message: 'bye', cause: undefined }]);
   client.end('left');
+  client.write(frameWith());
   client.fail('failed');
+  client.write(frameWith());
+  expect(seen()).toEqual([1, 2, 3, 'closing']);
   expect(host.ends.length).toBe(1);
   sink.close();
   sink.close();

@@ -277,8 +277,9 @@ test('an event offered before a membership changed reaches who was there, and no
 });
 
 test('adaptive: after a flush that took long the next one waits, and takes along what comes meanwhile', async () => {
-  const stage = new Stage(30);
-  let cost = 60;
+  const stage = new Stage(1_000);
+  // Long enough for the turns below, also on a busy machine.
+  let cost = 300;
   const sink = new CostlySink(() => spin(cost));
   const channel = stage.channel(stage.client(sink), stage.client());
   stage.fanout.dispatch(channel, stage.frame());

@@ -7,6 +7,7 @@ import { LateBus } from '../support/late-bus.js';
 import { PipeSink } from '../support/pipe-sink.js';
 import { Reader } from '../support/reader.js';
 import { StrictSink } from '../support/strict-sink.js';
+import { until } from '../support/until.js';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -157,7 +158,7 @@ test('a heartbeat that fills the socket of a new client does not start a replay 
   await Promise.all([broker.start(), bus.settle()]);
   const sink = StrictSink.forTest(1);
   broker.connect({ sink });
-  while (!sink.isFull) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => sink.isFull, 'a heartbeat');
   expect(sink.text).toMatch(/^:/);
   sink.drain();
   expect(bus.reads).toEqual([]);

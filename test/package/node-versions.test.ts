@@ -2,10 +2,11 @@
  * The packed package under every Node version that we promise: the lowest of `engines`, and the newest of each even major.
  * The runtimes come from npm (the package `node` is a front of them) and stay in `node_modules/.cache`.
  */
-import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { cp } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { installInto, installPacked, root, run, specifiers, temporaryFolder } from '../support/package.js';
+import { nodeOf } from '../support/node-version.js';
+import { installPacked, root, run, specifiers, temporaryFolder } from '../support/package.js';
 import { skipUnless } from '../support/skip.js';
 
 let folder: string;
@@ -37,26 +38,3 @@ test.each(['20.19', '22', '24', '26'])(
   },
   300_000,
 );
-
-/** The path of a Node binary of that version, downloaded when it is not there yet. */
-async function nodeOf(version: string): Promise<string> {
-  const system = process.platform === 'win32' ? 'win' : process.platform;
-  // The names that the package `node` picks from.
-  const prefix = system === 'darwin' && process.arch === 'arm64' ? 'node-bin' : 'node';
-  const runtime = `${prefix}-${system}-${process.arch}`;
-  const home = path.join(root, 'node_modules/.cache/node-versions', version);
-  const installed = async () => {
-    const folder = path.join(home, 'node_modules', runtime);
-    const { bin } = JSON.parse(await readFile(path.join(folder, 'package.json'), 'utf8')) as { bin: { node: string } };
-    const node = path.join(folder, bin.node);
-    const { stdout } = await run(node, ['--version'], home);
-    if (!stdout.startsWith(`v${version}.`)) throw new Error(`${runtime}@${version} is Node ${stdout}`);
-    return node;
-  };
-  return installed().catch(async () => {
-    await mkdir(home, { recursive: true });
-    await writeFile(path.join(home, 'package.json'), '{ "private": true }\n');
-    await installInto(home, [`${runtime}@${version}`]);
-    return installed();
-  });
-}
