@@ -42,10 +42,10 @@ function follow(port: number, lastEventId: string): { reader: Reader; over: Prom
 }
 
 test.each([
-  { rounds: 50, driver: undefined },
-  { rounds: 8, driver: 'libsql' },
+  { rounds: 50, driver: undefined, over: 'a file' },
+  { rounds: 8, driver: 'libsql', over: 'a database of libsql' },
 ])(
-  '$rounds × kill -9 (a database of $driver): what was resolved arrives, once, in order',
+  '$rounds × kill -9 over $over: what was resolved arrives, once, in order',
   async ({ rounds, driver }) => {
     const { folder, remove } = temporaryFolder();
     onTestFinished(remove);
