@@ -29,10 +29,18 @@ const FOLDERS: Readonly<Record<string, Rule>> = {
   adapters: { ours: ['core', 'http'], packages: ['node:http', 'node:http2'] },
   // What implements a contract knows the contract and the errors; the user makes the third-party client.
   buses: {
-    ours: ['core/errors', 'core/bus', 'core/event', 'core/clock', 'core/event-cache', 'core/sequence-index'],
+    ours: [
+      'core/errors',
+      'core/bus',
+      'core/event',
+      'core/topic',
+      'core/clock',
+      'core/event-cache',
+      'core/sequence-index',
+    ],
     types: ['core'],
     // The SQLite clients, one of which an application has.
-    packages: [COMPUTED, 'node:fs'],
+    packages: [COMPUTED, 'node:fs', 'node:os', 'node:path'],
   },
   sources: { ours: ['core/errors'], types: ['core'] },
   inbox: { ours: ['core'] },
