@@ -24,9 +24,9 @@ const PACK_OVERHEAD = SLOTS * 50;
 /** For events that are read again and again. */
 const CACHE_BYTES = 16 * 1024 * 1024;
 /** Emptied packs whose arrays are used again. */
-const SPARE_PACKS = 8;
+const SPARE_PACKS = 2;
 /** Holes that are always allowed. */
-const SLACK_BYTES = 4 * 1024 * 1024;
+const SLACK_BYTES = 128 * 1024;
 
 const JSON_FLAG = 1;
 const KEPT_FLAG = 2;
@@ -224,7 +224,7 @@ export class PackedEvents {
     pack.textBytes = bytes;
     pack.events = undefined;
     this.#heldBytes += bytes + PACK_OVERHEAD;
-    this.#heldLimit = Math.max(this.#heldLimit, 2 * this.bytes + SLACK_BYTES);
+    this.#heldLimit = Math.max(this.#heldLimit, this.bytes + SLACK_BYTES);
     if (pack.kept === 0) this.#remove(pack);
   }
 
@@ -251,7 +251,7 @@ export class PackedEvents {
       if (pack.kept <= SPARSE) this.#makeSparse(pack, pack.arrays);
       else if (pack.keptBytes * 2 < pack.textBytes) this.#closeHoles(pack, pack.arrays);
     }
-    this.#heldLimit = Math.max(2 * this.bytes, 2 * this.#heldBytes) + SLACK_BYTES;
+    this.#heldLimit = Math.max(this.bytes, 1.25 * this.#heldBytes) + SLACK_BYTES;
   }
 
   #makeSparse(pack: Pack, arrays: Arrays): void {
