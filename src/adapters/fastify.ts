@@ -10,7 +10,7 @@ import type { CloseOptions } from '../core/shutdown.js';
 import type { HandlerBroker } from '../http/arrival.js';
 import { createHandler } from '../http/handler.js';
 import type { HandlerOptions } from '../http/options.js';
-import type { NodeRequest, NodeResponse } from '../http/serve-node.js';
+import type { NodeHandler, NodeRequest, NodeResponse } from '../http/serve-node.js';
 
 /** The part of Fastify's request that the adapter uses. */
 export interface FastifyRequestLike {
@@ -53,7 +53,13 @@ export function createFastifyHandler<Request extends FastifyRequestLike = Fastif
   broker: HandlerBroker,
   options: HandlerOptions<IncomingMessage, Request> = {},
 ): FastifyHandler<Request> {
-  const handle = createHandler(broker, options);
+  return toFastifyHandler(createHandler(broker, options));
+}
+
+/** Makes a route handler of another handler of this package, as `createApi` makes one, in the same way. */
+export function toFastifyHandler<Request extends FastifyRequestLike = FastifyRequestLike>(
+  handle: NodeHandler<Request>,
+): FastifyHandler<Request> {
   return (request, reply) => {
     reply.hijack();
     // Fastify keeps them to itself until it sends.

@@ -1,6 +1,6 @@
 /** h3 2: the Fetch handler for its event. Typed by the part that is used; h3 itself is not imported. */
 import type { HandlerBroker } from '../http/arrival.js';
-import { createFetchHandler } from '../http/fetch-handler.js';
+import { createFetchHandler, type FetchHandler } from '../http/fetch-handler.js';
 import type { HandlerOptions } from '../http/options.js';
 
 /** The part of h3's event that the adapter uses. */
@@ -27,6 +27,10 @@ export function createH3Handler<Event extends H3EventLike = H3EventLike>(
   broker: HandlerBroker,
   options: HandlerOptions<Request, Event> = {},
 ): H3Handler<Event> {
-  const handle = createFetchHandler(broker, options);
+  return toH3Handler(createFetchHandler(broker, options));
+}
+
+/** Makes an event handler of another Fetch handler of this package, as `createFetchApi` makes one, in the same way. */
+export function toH3Handler<Event extends H3EventLike = H3EventLike>(handle: FetchHandler<Event>): H3Handler<Event> {
   return (event) => handle(event.req, event);
 }

@@ -1,6 +1,6 @@
 /** Hono: the Fetch handler for its context. Typed by the part that is used; Hono itself is not imported. */
 import type { HandlerBroker } from '../http/arrival.js';
-import { createFetchHandler } from '../http/fetch-handler.js';
+import { createFetchHandler, type FetchHandler } from '../http/fetch-handler.js';
 import type { HandlerOptions } from '../http/options.js';
 
 /** The part of Hono's `c` that the adapter uses. */
@@ -28,7 +28,13 @@ export function createHonoHandler<Context extends HonoContextLike = HonoContextL
   broker: HandlerBroker,
   options: HandlerOptions<Request, Context> = {},
 ): HonoHandler<Context> {
-  const handle = createFetchHandler(broker, options);
+  return toHonoHandler(createFetchHandler(broker, options));
+}
+
+/** Makes a handler of another Fetch handler of this package, as `createFetchApi` makes one, in the same way. */
+export function toHonoHandler<Context extends HonoContextLike = HonoContextLike>(
+  handle: FetchHandler<Context>,
+): HonoHandler<Context> {
   return async (c) => {
     const response = await handle(c.req.raw, c);
     // Returned as it is, it would lose what `c.header()` set before.

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { HandlerBroker } from '../http/arrival.js';
 import { createHandler } from '../http/handler.js';
 import type { HandlerOptions } from '../http/options.js';
-import type { NodeRequest, NodeResponse } from '../http/serve-node.js';
+import type { NodeHandler, NodeRequest, NodeResponse } from '../http/serve-node.js';
 
 /** The part of Koa's `ctx` that the adapter uses. */
 export interface KoaContextLike {
@@ -37,7 +37,13 @@ export function createKoaHandler<Context extends KoaContextLike = KoaContextLike
   broker: HandlerBroker,
   options: HandlerOptions<IncomingMessage, Context> = {},
 ): KoaHandler<Context> {
-  const handle = createHandler(broker, options);
+  return toKoaHandler(createHandler(broker, options));
+}
+
+/** Makes a middleware of another handler of this package, as `createApi` makes one, in the same way. */
+export function toKoaHandler<Context extends KoaContextLike = KoaContextLike>(
+  handle: NodeHandler<Context>,
+): KoaHandler<Context> {
   return (ctx) => {
     dropConnectionErrors(ctx);
     ctx.respond = false;

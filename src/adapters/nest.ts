@@ -9,8 +9,8 @@ import type { CloseOptions } from '../core/shutdown.js';
 import type { HandlerBroker } from '../http/arrival.js';
 import { createHandler } from '../http/handler.js';
 import type { HandlerOptions } from '../http/options.js';
-import type { NodeRequest, NodeResponse } from '../http/serve-node.js';
-import { createFastifyHandler, type FastifyReplyLike, type FastifyRequestLike } from './fastify.js';
+import type { NodeHandler, NodeRequest, NodeResponse } from '../http/serve-node.js';
+import { type FastifyReplyLike, type FastifyRequestLike, toFastifyHandler } from './fastify.js';
 
 /** What `@Req()` gives; name the platform's own type to have it checked. */
 export interface NestRequestLike {
@@ -46,8 +46,14 @@ export function createNestHandler<Request extends NestRequestLike = NestRequestL
   broker: HandlerBroker,
   options: HandlerOptions<IncomingMessage, Request> = {},
 ): NestHandler<Request> {
-  const handle = createHandler(broker, options);
-  const handleHijacked = createFastifyHandler<FastifyRequestLike & Request>(broker, options);
+  return toNestHandler(createHandler(broker, options));
+}
+
+/** Makes a handler of another one of this package, as `createApi` makes one, in the same way. */
+export function toNestHandler<Request extends NestRequestLike = NestRequestLike>(
+  handle: NodeHandler<Request>,
+): NestHandler<Request> {
+  const handleHijacked = toFastifyHandler<FastifyRequestLike & Request>(handle);
   return (req, res) =>
     isFastifyReply(res)
       ? handleHijacked(req as FastifyRequestLike & Request, res)

@@ -1,6 +1,6 @@
 /** Where a request carries its token (RFC 6750, section 2, and cookies). Nothing here looks into the token. */
 import { SseError, shown } from '../core/errors.js';
-import { cookieOf, headerOf, queryOf, type RequestLike } from '../http/request.js';
+import { cookieOf, headerOf, parametersOf, type RequestLike } from '../http/request.js';
 
 /**
  * One place to look for a token.
@@ -43,7 +43,7 @@ function readerOf(source: unknown): TokenReader {
   if (typeof cookie === 'string' && COOKIE_NAME.test(cookie)) return (req) => cookieOf(req, cookie);
   if (typeof query !== 'string' || query === '') return refuse(source);
   return (req) => {
-    const [token, ...more] = queryOf(req).getAll(query);
+    const [token, ...more] = parametersOf(req, query);
     // Which of them an earlier proxy looked at is anybody's guess.
     if (more.length > 0) throw new SseError('SSE_ERR_UNAUTHENTICATED', `${shown(query)} stands in the URL twice`);
     return token;

@@ -1,5 +1,5 @@
 /** The statements over the tables of sqlite-schema.ts. Everything here throws what the SQLite client throws. */
-import type { BusEvent } from '../core/event.js';
+import type { BusEvent, PriorityLevel } from '../core/event.js';
 import type { SqliteDatabase, SqliteStatement } from './sqlite-driver.js';
 
 /** Another start took the history over: its `run` stands in the file. */
@@ -30,6 +30,8 @@ export interface EventRow {
   readonly sequence: number;
   readonly keyId: number;
   readonly bytes: number;
+  /** ms since 1970; 0 for never. */
+  readonly expiresAt: number;
 }
 
 export interface OldRow {
@@ -152,7 +154,7 @@ export class SqliteStore {
   /** All events, oldest first, without what is in them. */
   *events(): Generator<EventRow, void, void> {
     const statement = this.#db.prepare(
-      `SELECT sequence, key_id, bytes FROM ${this.#prefix}events WHERE sequence > ? ORDER BY sequence LIMIT ?`,
+      `SELECT sequence, key_id, bytes, expires_at FROM ${this.#prefix}events WHERE sequence > ? ORDER BY sequence LIMIT ?`,
     );
     for (let after = 0; ; ) {
       const rows = statement.all(after, LOAD_ROWS).map(eventRow);
@@ -171,7 +173,17 @@ export class SqliteStore {
     // libsql and node:sqlite read text up to the first NUL only; bytes they read to the end.
     const data = event.data.includes('\0') ? Buffer.from(event.data) : event.data;
     const { sequence, timestamp, expiresAt } = event;
-    this.#insert.run(sequence, keyId, event.event, data, event.json ? 1 : 0, timestamp, expiresAt, storedAt, bytes);
+    this.#insert.run(
+      sequence,
+      keyId,
+      nameColumn(event),
+      data,
+      event.json ? 1 : 0,
+      timestamp,
+      expiresAt,
+      storedAt,
+      bytes,
+    );
   }
 
   /** The events with these sequences, in order. */
@@ -180,7 +192,7 @@ export class SqliteStore {
     return rows.map((row) => ({
       sequence: Number(row.sequence),
       key: row.name as string,
-      event: row.event as string,
+      ...namesOf(row.event as string),
       data: typeof row.data === 'string' ? row.data : Buffer.from(row.data as Uint8Array).toString(),
       json: Number(row.json) === 1,
       timestamp: Number(row.timestamp),
@@ -230,6 +242,18 @@ export class SqliteStore {
 }
 
 function eventRow(row: unknown): EventRow {
-  const { sequence, key_id, bytes } = row as Record<string, unknown>;
-  return { sequence: Number(sequence), keyId: Number(key_id), bytes: Number(bytes) };
+  const { sequence, key_id, bytes, expires_at } = row as Record<string, unknown>;
+  return { sequence: Number(sequence), keyId: Number(key_id), bytes: Number(bytes), expiresAt: Number(expires_at) };
+}
+
+/** The event's name; behind a line feed, which no name has, its priority and tag, where it has any. */
+function nameColumn({ event, priority, tag }: StoredEvent): string {
+  return priority === undefined && tag === undefined ? event : `${event}\n${priority ?? 0}${tag ?? ''}`;
+}
+
+function namesOf(column: string): Pick<StoredEvent, 'event' | 'priority' | 'tag'> {
+  const end = column.indexOf('\n');
+  if (end === -1) return { event: column };
+  const tag = column.slice(end + 2) || undefined;
+  return { event: column.slice(0, end), priority: Number(column[end + 1]) as PriorityLevel, tag };
 }

@@ -11,68 +11,25 @@
  *   cursor that points at a lost event is recognised, and told as a gap, for ever.
  */
 import type { Bus, BusReceiver, BusStatus, Head, ReadRequest, ReadResult } from '../core/bus.js';
-import { type Clock, systemClock } from '../core/clock.js';
-import { SseError, shown } from '../core/errors.js';
+import type { Clock } from '../core/clock.js';
+import { SseError } from '../core/errors.js';
 import type { BusEvent, OutgoingEvent } from '../core/event.js';
 import { EventCache } from '../core/event-cache.js';
 import { type KeySequences, SequenceIndex } from '../core/sequence-index.js';
-import { clientKey } from '../core/topic.js';
+import { isLiveOnly } from '../core/topic.js';
 import { findDriver, messageOf, type SqliteDatabase, type SqliteStatement } from './sqlite-driver.js';
 import { closeFile, openFile, type SqliteSynchronous } from './sqlite-file.js';
+import {
+  type ResolvedSqliteBusOptions,
+  resolveSqliteOptions,
+  SQLITE_BUS_DEFAULTS,
+  type SqliteBusOptions,
+} from './sqlite-options.js';
 import { createTables, hasTables, randomToken } from './sqlite-schema.js';
 import { type Run, SqliteStore, TakenOver } from './sqlite-store.js';
 
-export type { SqliteDatabase, SqliteStatement, SqliteSynchronous };
-
-/** Options of {@link SqliteBus}. Durations are in milliseconds, sizes in bytes. */
-export interface SqliteBusOptions {
-  /**
-   * A file name, or a database of better-sqlite3, libsql or node:sqlite. The bus closes only what it opened. A file is
-   * the bus' alone, and of one process; it is made where there is none. In a database of yours the bus has tables of
-   * its own, and nothing else may be in a transaction when it writes.
-   */
-  readonly database: string | SqliteDatabase;
-  /** What the names of the tables start with, in a database of yours. Default `sse_`. */
-  readonly tablePrefix?: string | undefined;
-  /** Events kept per channel key, 1 or more. Default 1 000. */
-  readonly historySize?: number | undefined;
-  /** Bytes of history in all: text and 64 per event. Default 64 MiB; 0: no limit. */
-  readonly historyBytes?: number | undefined;
-  /** Age in ms at which an event is forgotten. Default 0: no age limit. */
-  readonly historyTtl?: number | undefined;
-  /**
-   * What a power cut may take of that for which `publish` resolved; a crash of the process takes nothing in any case.
-   * `full`: nothing, at the price of a disk flush per turn. `normal`: the last moments, which clients are told as a gap.
-   * `off`: it may also damage the file, which is then refused at the next start. Default `normal`.
-   */
-  readonly synchronous?: SqliteSynchronous | undefined;
-  /**
-   * With a database of yours: leaves `journal_mode` and `synchronous` as they are. Default false: write-ahead logging is
-   * turned on, and `synchronous` is set as above.
-   */
-  readonly keepSettings?: boolean | undefined;
-  /** Memory for events that are read again and again. Default 16 MiB. */
-  readonly cacheBytes?: number | undefined;
-  /** How long `start` waits for another process to let go of the file, in ms. Default 5 000; 0: not at all. */
-  readonly lockTimeout?: number | undefined;
-  readonly clock?: Clock | undefined;
-}
-
-/** The defaults of {@link SqliteBusOptions}. */
-export const SQLITE_BUS_DEFAULTS = Object.freeze({
-  tablePrefix: 'sse_',
-  historySize: 1_000,
-  historyBytes: 64 * 1024 * 1024,
-  historyTtl: 0,
-  synchronous: 'normal' as SqliteSynchronous,
-  keepSettings: false,
-  cacheBytes: 16 * 1024 * 1024,
-  lockTimeout: 5_000,
-});
-
-type ResolvedSqliteBusOptions = {
-  readonly [K in keyof SqliteBusOptions]-?: Exclude<SqliteBusOptions[K], undefined>;
-};
+export type { SqliteBusOptions, SqliteDatabase, SqliteStatement, SqliteSynchronous };
+export { SQLITE_BUS_DEFAULTS };
 
 /** What an event costs besides its text. */
 const EVENT_OVERHEAD = 64;
@@ -88,9 +45,6 @@ const CLEAN_EVERY_MS = 50;
 const REMEMBERED_KEYS = 100_000;
 /** How often a bus that is down looks whether it can write again. */
 const PROBE_EVERY_MS = 1_000;
-
-/** What the keys of single clients start with. */
-const ONE_CLIENT = clientKey('');
 
 interface Publication {
   readonly event: OutgoingEvent;
@@ -134,7 +88,7 @@ export class SqliteBus implements Bus {
 
   /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
   constructor(options: SqliteBusOptions) {
-    this.#options = resolve(options);
+    this.#options = resolveSqliteOptions(options);
     this.#clock = this.#options.clock;
     this.#cache = new EventCache(this.#options.cacheBytes);
   }
@@ -169,14 +123,7 @@ export class SqliteBus implements Bus {
 
   join(): void {}
 
-  leave(key: string): void {
-    // What was sent to one connection ends with it: nobody can ask for it again.
-    if (!key.startsWith(ONE_CLIENT)) return;
-    for (let known = this.#index.get(key); known !== undefined; known = this.#index.get(key)) {
-      this.#garbage.push(this.#drop(known));
-    }
-    this.#cleanSoon();
-  }
+  leave(_key: string): void {}
 
   head(): Head {
     return { id: this.#idOf(this.#sequence), sequence: this.#sequence };
@@ -187,7 +134,8 @@ export class SqliteBus implements Bus {
     const head = this.head();
     const cursor = this.#sequenceOf(after);
     if (typeof cursor === 'string') return { events: [], more: false, head, loss: cursor, completeAfter: head.id };
-    const { sequences, more, lostThrough } = this.#index.page({ keys, after: cursor, limit, max });
+    const now = this.#clock.now();
+    const { sequences, more, lostThrough } = this.#index.page({ keys, after: cursor, limit, max, now });
     let events: BusEvent[];
     try {
       events = this.#eventsOf(sequences);
@@ -297,23 +245,32 @@ export class SqliteBus implements Bus {
     for (const row of store.events()) {
       const name = names.get(row.keyId);
       if (name === undefined) throw new Error(`event ${row.sequence} has no channel key`);
-      const key = this.#index.get(name) ?? this.#addKey(name, row.keyId, lost.get(name)!);
       this.#bytes += row.bytes;
-      if (row.sequence <= key.lostThrough) this.#garbage.push(row.sequence);
-      else this.#keep(key, row.sequence);
+      const lostThrough = lost.get(name)!;
+      // Dropped by the run before, which could not delete it any more.
+      if (row.sequence <= lostThrough) {
+        this.#garbage.push(row.sequence);
+        continue;
+      }
+      let key = this.#index.get(name);
+      if (key === undefined) {
+        key = this.#addKey(name, row.keyId);
+        // As the file has it: the index remembers fewer keys.
+        key.losses = lostThrough;
+      }
+      this.#keep(key, row.sequence, row.expiresAt);
     }
   }
 
-  #addKey(name: string, id: number, lostThrough: number): KeySequences {
+  #addKey(name: string, id: number): KeySequences {
     const key = this.#index.add(name);
     key.tag = id;
-    key.lostThrough = lostThrough;
     return key;
   }
 
   /** Adds a sequence to its key and drops the oldest where there are too many. */
-  #keep(key: KeySequences, sequence: number): void {
-    key.push(sequence);
+  #keep(key: KeySequences, sequence: number, expiresAt: number): void {
+    this.#index.push(key, sequence, expiresAt);
     this.#events++;
     if (key.length > this.#options.historySize) this.#garbage.push(this.#drop(key));
   }
@@ -321,7 +278,7 @@ export class SqliteBus implements Bus {
   #drop(key: KeySequences): number {
     this.#events--;
     this.#staleKeys.set(key.key, key.tag);
-    return this.#index.drop(key);
+    return this.#index.drop(key, this.#clock.now());
   }
 
   #flush(): void {
@@ -360,7 +317,10 @@ export class SqliteBus implements Bus {
     return this.#pending.splice(0, count);
   }
 
-  /** Commits events; returns the number of the channel key of each. In memory nothing changes before that. */
+  /**
+   * Commits events; returns the number of the channel key of each, 0 where only its place in the order is kept. In memory
+   * nothing changes before that.
+   */
   #write(batch: readonly Publication[]): number[] {
     const store = this.#store!;
     const now = this.#clock.now();
@@ -370,9 +330,14 @@ export class SqliteBus implements Bus {
     const added = new Map<string, number>();
     store.transaction(sequence + batch.length, () => {
       for (const { event } of batch) {
+        if (isLiveOnly(event.key)) {
+          sequence++;
+          ids.push(0);
+          continue;
+        }
         let id = this.#index.get(event.key)?.tag ?? added.get(event.key);
         if (id === undefined) {
-          id = store.keyId(event.key, this.#index.lostThroughOf(event.key));
+          id = store.keyId(event.key, this.#index.lostThroughOf(event.key, now));
           added.set(event.key, id);
         }
         const size = Buffer.byteLength(event.data) + event.event.length + EVENT_OVERHEAD;
@@ -388,12 +353,15 @@ export class SqliteBus implements Bus {
   /** One committed event: into memory, then out, so that who reads meanwhile sees exactly what was delivered. */
   #deliver(outgoing: OutgoingEvent, keyId: number): string {
     const sequence = ++this.#sequence;
-    const { key: name, event, data, json, timestamp, expiresAt } = outgoing;
+    const { key: name, event, data, json, timestamp, expiresAt, priority, tag } = outgoing;
     const id = this.#prefix + sequence;
-    const delivered: BusEvent = { id, sequence, key: name, event, data, json, timestamp, expiresAt, frame: undefined };
-    const key = this.#index.get(name) ?? this.#addKey(name, keyId, this.#index.lostThroughOf(name));
-    this.#keep(key, sequence);
-    this.#cache.set(delivered);
+    const plain: BusEvent = { id, sequence, key: name, event, data, json, timestamp, expiresAt, frame: undefined };
+    const delivered = priority === undefined && tag === undefined ? plain : { ...plain, priority, tag };
+    if (!isLiveOnly(name)) {
+      const key = this.#index.get(name) ?? this.#addKey(name, keyId);
+      this.#keep(key, sequence, expiresAt);
+      this.#cache.set(delivered);
+    }
     try {
       this.#receiver?.deliver(delivered);
     } catch (error) {
@@ -518,6 +486,7 @@ export class SqliteBus implements Bus {
     const keys = [...this.#staleKeys].slice(0, CLEAN_ROWS);
     const forget = Math.min(CLEAN_ROWS, this.#emptyKeys - REMEMBERED_KEYS);
     if (rows.length === 0 && keys.length === 0 && forget <= 0) return true;
+    const now = this.#clock.now();
     let freed = 0;
     let emptied = 0;
     let forgotten = 0;
@@ -525,7 +494,7 @@ export class SqliteBus implements Bus {
       if (rows.length > 0) freed = store.delete(rows);
       for (const [name, id] of keys) {
         const isEmpty = this.#index.get(name) === undefined;
-        store.setLost(id, this.#index.lostThroughOf(name), isEmpty);
+        store.setLost(id, this.#index.lostThroughOf(name, now), isEmpty);
         if (isEmpty) emptied++;
       }
       if (forget > 0) forgotten = store.forgetEmptyKeys(forget);
@@ -579,37 +548,4 @@ export class SqliteBus implements Bus {
 
 function unavailable(message: string, cause?: unknown): SseError {
   return new SseError('SSE_ERR_BUS_UNAVAILABLE', message, { cause });
-}
-
-function resolve(options: SqliteBusOptions): ResolvedSqliteBusOptions {
-  const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
-  const resolved = { ...SQLITE_BUS_DEFAULTS, clock: systemClock, ...given } as unknown as ResolvedSqliteBusOptions;
-  const refuse = (option: keyof SqliteBusOptions, allowed: string): never => {
-    throw new SseError('SSE_ERR_INVALID_OPTION', `${option} must be ${allowed}; got ${shown(resolved[option])}`);
-  };
-  for (const option of Object.keys(given)) {
-    if (option !== 'database' && option !== 'clock' && !Object.hasOwn(SQLITE_BUS_DEFAULTS, option)) {
-      throw new SseError('SSE_ERR_INVALID_OPTION', `unknown option ${shown(option)} of SqliteBus`);
-    }
-  }
-  const { database, tablePrefix, historySize, synchronous, clock } = resolved;
-  if (typeof database === 'string') {
-    if (database === '' || database === ':memory:') {
-      refuse('database', 'the name of a file, or a database object; for a history in memory there is MemoryBus');
-    }
-    if (given.tablePrefix !== undefined) refuse('tablePrefix', 'left out with a file name: the file is the bus’ alone');
-    if (given.keepSettings !== undefined)
-      refuse('keepSettings', 'left out with a file name: the file is the bus’ alone');
-  } else if (typeof database?.exec !== 'function' || typeof database.prepare !== 'function') {
-    refuse('database', 'a file name, or a database of better-sqlite3, libsql or node:sqlite');
-  }
-  if (!/^[A-Za-z_][A-Za-z0-9_]{0,39}$/.test(tablePrefix)) refuse('tablePrefix', 'at most 40 letters, digits and _');
-  for (const option of ['historySize', 'historyBytes', 'historyTtl', 'cacheBytes', 'lockTimeout'] as const) {
-    const value = resolved[option];
-    if (!Number.isSafeInteger(value) || value < 0) refuse(option, 'a whole number, 0 or more');
-  }
-  if (historySize === 0) refuse('historySize', '1 or more: a durable bus without history keeps nothing');
-  if (!['full', 'normal', 'off'].includes(synchronous)) refuse('synchronous', "'full', 'normal' or 'off'");
-  if (typeof clock?.now !== 'function' || typeof clock.every !== 'function') refuse('clock', 'a Clock');
-  return Object.freeze(resolved);
 }

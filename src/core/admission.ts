@@ -2,8 +2,17 @@
 import { SseError, shown } from './errors.js';
 import type { Identity } from './identity.js';
 import type { ResolvedOptions } from './options.js';
+import type { PresenceDirectory } from './presence-directory.js';
 import type { Registry } from './registry.js';
 import { checkTenantId, checkTopic, checkUserId, topicsDisabled, userKey } from './topic.js';
+
+/**
+ * When a client that cannot be served now should come back, in ms: somewhere between one and three times the usual wait, so
+ * that those who were turned away do not return as one.
+ */
+export function shedDelay({ retry }: Pick<ResolvedOptions, 'retry'>): number {
+  return Math.round((retry || 3_000) * (1 + Math.random() * 2));
+}
 
 /** @throws {SseError} `SSE_ERR_TOPICS_DISABLED`, `SSE_ERR_TOO_MANY_TOPICS`, `SSE_ERR_INVALID_TOPIC` */
 export function checkTopics(options: ResolvedOptions, topics: readonly string[]): void {
@@ -24,6 +33,8 @@ export function checkTopics(options: ResolvedOptions, topics: readonly string[])
 }
 
 /**
+ * `directory`: what knows the connections of other nodes, where they count.
+ *
  * @throws {SseError} `SSE_ERR_TOO_MANY_CONNECTIONS`, `SSE_ERR_TOO_MANY_USER_CONNECTIONS`, `SSE_ERR_INVALID_USER`,
  * `SSE_ERR_INVALID_TENANT`, `SSE_ERR_UNAUTHENTICATED`, and those of {@link checkTopics}
  */
@@ -32,6 +43,7 @@ export function checkAdmission(
   registry: Registry,
   { userId, tenantId, expiresAt = 0 }: Identity,
   topics: readonly string[],
+  directory: PresenceDirectory | undefined,
 ): void {
   const { maxConnections, maxConnectionsPerUser } = options;
   if (tenantId !== undefined) checkTenantId(tenantId);
@@ -45,7 +57,8 @@ export function checkAdmission(
     throw new SseError('SSE_ERR_TOO_MANY_CONNECTIONS', `maxConnections is ${maxConnections}; try again later`);
   }
   if (maxConnectionsPerUser === 0 || userId === undefined) return;
-  if ((registry.channel(userKey(userId, tenantId))?.owners ?? 0) >= maxConnectionsPerUser) {
+  const here = registry.channel(userKey(userId, tenantId))?.owners ?? 0;
+  if (Math.max(here, directory?.connectionsOf(userId, tenantId) ?? 0) >= maxConnectionsPerUser) {
     throw new SseError(
       'SSE_ERR_TOO_MANY_USER_CONNECTIONS',
       `maxConnectionsPerUser is ${maxConnectionsPerUser}; close another stream of this user first`,

@@ -5,9 +5,16 @@
  * from the bus like everything else, so order is the same on every node and nothing has to be told apart.
  */
 
-import { checkAdmission, checkTopics } from './admission.js';
-import type { Bus, BusReceiver, Head, LossReason } from './bus.js';
+import { v4 as uuid } from 'uuid';
+import { checkAdmission, shedDelay } from './admission.js';
+import { Arrivals } from './arrivals.js';
+import type { Bus, Head, Loss } from './bus.js';
+import { BusLife } from './bus-life.js';
+import { CheckedBus } from './checked-bus.js';
 import { Client, type ClientHost, type DisconnectReason } from './client.js';
+import { ClientCommands } from './client-commands.js';
+import { Cluster } from './cluster.js';
+import { connectedData } from './connected-data.js';
 import {
   type BrokerEventName,
   type BrokerListener,
@@ -20,15 +27,19 @@ import { type ErrorCode, SseError, shown } from './errors.js';
 import type { BusEvent, EventMap, PublishOptions } from './event.js';
 import { Fanout } from './fanout.js';
 import { type EventText, frameOf } from './frame.js';
-import { type Gap, gapFrame } from './gap.js';
+import { type Gap, LossFrame } from './gap.js';
 import { Heartbeat } from './heartbeat.js';
 import { ANONYMOUS, type Identity } from './identity.js';
+import type { MailboxHost, MailboxProvider } from './mailbox.js';
+import { Mailboxes } from './mailboxes.js';
 import { Membership } from './membership.js';
 import { MemoryBus } from './memory-bus.js';
 import { type BrokerOptions, type ResolvedOptions, resolveOptions } from './options.js';
+import { type ClusterPresence, presenceOf } from './presence.js';
+import { PresenceTracker } from './presence-tracker.js';
 import { Publishing, type PublishingHost } from './publishing.js';
 import { Registry } from './registry.js';
-import { Replay, type ReplayHost } from './replay.js';
+import { Replay, type ReplayHost, startFresh } from './replay.js';
 import { type AudienceKind, Sender } from './sender.js';
 import {
   type CloseOptions,
@@ -38,9 +49,9 @@ import {
   resolveCloseOptions,
 } from './shutdown.js';
 import type { Sink } from './sink.js';
-import { type BrokerStats, Counters } from './stats.js';
+import { type BrokerStats, type ClusterStats, Counters, clusterStatsOf } from './stats.js';
 import { type Presence, TenantBroker } from './tenant.js';
-import { audienceOf, checkClientId, checkTenantId, checkTopic, checkUserId, nameProblem, userKey } from './topic.js';
+import { audienceOf, checkTenantId, clientKey, nameProblem, nodeKey, userKey } from './topic.js';
 
 /** What {@link Broker.connect} is given. */
 export interface ConnectRequest {
@@ -51,12 +62,18 @@ export interface ConnectRequest {
   readonly topics?: readonly string[] | undefined;
   /** The client's Last-Event-ID, as it came. Anything that is not an id of the bus is told as a gap. */
   readonly lastEventId?: string | undefined;
+  /** How the client names its device, for an inbox: at most 256 characters. Default: not at all. */
+  readonly device?: string | undefined;
 }
 
-const IDLE = 0;
-const RUNNING = 1;
-const CLOSING = 2;
-const CLOSED = 3;
+/** What the keys of single clients, and of nodes, start with. */
+const ONE_CLIENT = clientKey('').charCodeAt(0);
+const NODE = nodeKey('').charCodeAt(0);
+const CLIENT_NAME_AT = clientKey('').length;
+
+const OPEN = 0;
+const CLOSING = 1;
+const CLOSED = 2;
 
 /**
  * Pushes events to users, topics or everybody. `Events` maps event names to their data and types every send method.
@@ -66,23 +83,31 @@ const CLOSED = 3;
  * await broker.sendToUser('alice', 'job.progress', { jobId: '7', progress: 0.5 });
  */
 export class Broker<Events extends EventMap = Record<string, unknown>> extends Sender<Events> implements Presence {
+  /** This broker among those that share a bus: another at every start, drawn at random. */
+  readonly nodeId: string = uuid();
   readonly #options: ResolvedOptions;
   readonly #bus: Bus;
+  readonly #busLife: BusLife;
+  /** The same, where it is not our own. */
+  readonly #checkedBus: CheckedBus | undefined;
   readonly #registry = new Registry();
   readonly #fanout: Fanout;
   readonly #membership: Membership;
   readonly #publishing: Publishing;
   readonly #presence: Presence;
+  readonly #commands: ClientCommands;
+  readonly #mailboxes: Mailboxes;
+  /** Present where there may be other nodes, and where somebody has asked for presence. */
+  #tracker: PresenceTracker | undefined = undefined;
+  readonly #cluster: Cluster | undefined;
   readonly #heartbeat: Heartbeat;
   readonly #diagnostics: Diagnostics;
   readonly #counters = new Counters();
   readonly #ending = new Set<Client>();
-  /** Clients whose keys the bus has not joined yet, by id, with the promise that it will have. */
-  readonly #arriving = new Map<string, Promise<void>>();
+  readonly #arrivals = new Arrivals();
   readonly #clientHost: ClientHost;
   readonly #replayHost: ReplayHost;
-  #state = IDLE;
-  #started: void | Promise<void> = undefined;
+  #state = OPEN;
   #closing: Promise<CloseResult> | undefined = undefined;
   #whenEmpty: (() => void) | undefined = undefined;
 
@@ -91,13 +116,18 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     super();
     this.#options = resolveOptions(options);
     const { clock, historySize, historyBytes, historyTtl, logger } = this.#options;
-    this.#bus = this.#options.bus ?? new MemoryBus({ historySize, historyBytes, historyTtl, clock });
+    this.#checkedBus = this.#options.bus === undefined ? undefined : new CheckedBus(this.#options.bus);
+    this.#bus = this.#checkedBus ?? new MemoryBus({ historySize, historyBytes, historyTtl, clock });
     this.#diagnostics = new Diagnostics(logger);
     this.#fanout = new Fanout(() => clock.now(), this.#options.flush === 'adaptive' ? this.#options.maxFlushDelay : 0);
     this.#membership = new Membership(this.#registry, this.#bus, this.#fanout);
     this.#presence = this.#membership.presence();
     this.#heartbeat = new Heartbeat(this.#options);
+    this.#cluster = this.#bus.isShared === true && this.#options.cluster ? this.#makeCluster() : undefined;
+    this.#busLife = this.#makeBusLife();
+    this.#commands = this.#makeCommands();
     this.#publishing = new Publishing(this.#makePublishingHost());
+    this.#mailboxes = this.#makeMailboxes();
     this.#clientHost = this.#makeClientHost();
     this.#replayHost = this.#makeReplayHost();
   }
@@ -109,7 +139,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
         throw new SseError('SSE_ERR_BROKER_CLOSED', 'the broker is closed; make another');
       });
     }
-    const started = Promise.resolve(this.#start());
+    const started = Promise.resolve(this.#busLife.start());
     // It has been reported; a caller who does not await must not lose the process.
     started.catch(() => {});
     return started;
@@ -118,12 +148,14 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   /** Calls `listener` on each event of that name; see {@link BrokerEvents}. A listener that throws fails alone. */
   on<Name extends BrokerEventName>(name: Name, listener: BrokerListener<Name>): this {
     this.#diagnostics.on(name, listener as (...args: unknown[]) => unknown);
+    if (name === 'userJoined' || name === 'userLeft') this.#track();
     return this;
   }
 
   /** Like {@link on}, for the next event only. */
   once<Name extends BrokerEventName>(name: Name, listener: BrokerListener<Name>): this {
     this.#diagnostics.once(name, listener as (...args: unknown[]) => unknown);
+    if (name === 'userJoined' || name === 'userLeft') this.#track();
     return this;
   }
 
@@ -140,19 +172,26 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       tenantId,
       (kind, name, event, data, options) => this.#publishing.publish(kind, name, event, data, options, tenantId),
       this.#membership.presence(tenantId),
+      () => presenceOf(this.#track().directory, tenantId),
     );
   }
 
   /**
-   * Whether a client may connect now: what a handler asks before it answers.
+   * Whether a client may connect now: what a handler asks before it answers. Where the bus could not be started this tries
+   * again, and refuses until that has come to something.
    *
-   * @throws {SseError} `SSE_ERR_BROKER_CLOSED`, `SSE_ERR_TOO_MANY_CONNECTIONS`, `SSE_ERR_TOO_MANY_USER_CONNECTIONS`,
+   * @throws {SseError} `SSE_ERR_BROKER_CLOSED`, `SSE_ERR_BUS_UNAVAILABLE` (retryable), `SSE_ERR_TOO_MANY_CONNECTIONS`, `SSE_ERR_TOO_MANY_USER_CONNECTIONS`,
    * `SSE_ERR_TOPICS_DISABLED`, `SSE_ERR_TOO_MANY_TOPICS`, `SSE_ERR_INVALID_TOPIC`, `SSE_ERR_INVALID_USER`,
    * `SSE_ERR_INVALID_TENANT`, `SSE_ERR_UNAUTHENTICATED` (the identity has expired).
    */
   admit(identity: Identity, topics: readonly string[] = []): void {
     if (this.#state >= CLOSING) throw new SseError('SSE_ERR_BROKER_CLOSED', 'the broker is closing; connect elsewhere');
-    checkAdmission(this.#options, this.#registry, identity, topics);
+    if (this.#busLife.isMissing) this.#busLife.start();
+    if (this.#busLife.isMissing) {
+      throw new SseError('SSE_ERR_BUS_UNAVAILABLE', `bus ${this.#bus.name} could not be started yet; try again later`);
+    }
+    const directory = this.#options.connectionLimitScope === 'cluster' ? this.#tracker?.directory : undefined;
+    checkAdmission(this.#options, this.#registry, identity, topics, directory);
   }
 
   /**
@@ -161,7 +200,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
    *
    * @throws {SseError} as {@link admit}, and what the sink's `open` throws.
    */
-  connect({ sink, identity = ANONYMOUS, topics = [], lastEventId }: ConnectRequest): string {
+  connect({ sink, identity = ANONYMOUS, topics = [], lastEventId, device = '' }: ConnectRequest): string {
     this.admit(identity, topics);
     const client = new Client(this.#clientHost, sink, this.#newClientId(), identity);
     client.deadline = this.#deadlineOf(client, identity);
@@ -169,81 +208,74 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     this.#counters.connects++;
     // A carrier that was gone before it began: it is in no map yet, and must not come into one.
     if (client.isOver) return client.id;
-    const started = this.#start();
-    this.#registry.clients.set(client.id, client);
+    const started = this.#busLife.start();
     this.#heartbeat.add(client);
     const { whenJoined } = this.#membership.enter(client, identity, topics);
-    const replay = new Replay(client, this.#replayHost, lastEventId);
-    client.holder = replay;
-    if (whenJoined === undefined && !isThenable(started)) {
-      replay.start();
+    const { firstFrames } = this.#counters;
+    const mailbox = this.#mailboxes.open(client, device, lastEventId);
+    if (mailbox !== undefined) {
+      const joined = this.#mailboxes.join(client, mailbox);
+      this.#startLater(client, lastEventId, Promise.all([started, whenJoined, joined]));
+    } else if (whenJoined !== undefined || isThenable(started)) {
+      this.#startLater(client, lastEventId, Promise.all([started, whenJoined]));
+    } else if (lastEventId === undefined) {
+      startFresh(client, this.#replayHost);
     } else {
-      const arriving = Promise.all([started, whenJoined]).then(() => {});
-      this.#arriving.set(client.id, arriving);
-      arriving.then(
-        () => {
-          this.#arriving.delete(client.id);
-          if (!client.isOver) replay.start();
-        },
-        (error: unknown) => {
-          this.#arriving.delete(client.id);
-          this.#failClient(client, error, 'bus');
-        },
-      );
+      this.#holdingFor(client, lastEventId).start();
     }
     // One that failed at once was never there, for listeners; the error is told.
     if (client.isOver) return client.id;
+    if (firstFrames === this.#counters.firstFrames) this.#arrivals.expectFirstFrame(client.id);
     client.isAnnounced = true;
     if (this.#diagnostics.listenerCount('clientConnected') > 0) {
       this.#diagnostics.emit('clientConnected', this.#infoOf(client));
     }
+    // A listener may have ended it.
+    if (this.#tracker !== undefined && !client.isOver) this.#tracker.arrived(client);
     return client.id;
   }
 
   /**
-   * Gives a client one more topic. Resolves to true where it was new. No `authorizeTopic` is asked: this is the
-   * application's own word. Rejects with `SSE_ERR_UNKNOWN_CLIENT`, `SSE_ERR_INVALID_TOPIC`, `SSE_ERR_TOPICS_DISABLED`,
-   * `SSE_ERR_TOO_MANY_TOPICS`.
+   * Gives a client, on whichever node, one more topic. Resolves to true where it was new. No `authorizeTopic` is asked: this
+   * is the application's own word. Rejects with `SSE_ERR_UNKNOWN_CLIENT`, `SSE_ERR_INVALID_TOPIC`,
+   * `SSE_ERR_TOPICS_DISABLED`, `SSE_ERR_TOO_MANY_TOPICS`, and for clients of other nodes `SSE_ERR_CLUSTER_TIMEOUT` and
+   * `SSE_ERR_BUS_UNAVAILABLE` (retryable both).
    */
   subscribe(clientId: string, topic: string): Promise<boolean> {
-    return this.#guarded('publish', () => {
-      const client = this.#clientOf(clientId);
-      checkTopics(this.#options, [...this.#membership.topicsOf(client).filter((one) => one !== topic), topic]);
-      const joined = this.#membership.addTopic(client, topic);
-      if (joined === undefined) return false;
-      return joined.whenJoined === undefined ? true : this.#subscribed(client, topic, joined.whenJoined);
-    });
+    return this.#guarded('publish', () => this.#commands.subscribe(clientId, topic));
   }
 
-  /** Takes a topic from a client; resolves to true where it had it. Rejects with `SSE_ERR_UNKNOWN_CLIENT`. */
+  /** Takes a topic from a client, on whichever node; resolves to true where it had it. Rejects as {@link subscribe}. */
   unsubscribe(clientId: string, topic: string): Promise<boolean> {
+    return this.#guarded('publish', () => this.#commands.unsubscribe(clientId, topic));
+  }
+
+  /**
+   * Ends a stream, on whichever node. The client is told `reason` in the `closing` event; a browser's EventSource comes back
+   * unless the authenticator refuses it. Resolves to false where no node has such a client. For clients of other nodes it may
+   * reject with `SSE_ERR_CLUSTER_TIMEOUT` and `SSE_ERR_BUS_UNAVAILABLE` (retryable both).
+   */
+  disconnect(clientId: string, reason?: string): Promise<boolean> {
+    return this.#guarded('publish', () => this.#commands.disconnect(clientId, reason));
+  }
+
+  /**
+   * Ends all streams of a user on all nodes, in every tenant or in one; resolves to how many. Rejects as {@link disconnect}
+   * where another node did not answer; what could be ended is.
+   */
+  disconnectUser(userId: string, options: { tenantId?: string; reason?: string } = {}): Promise<number> {
     return this.#guarded('publish', () => {
-      return this.#membership.removeTopic(this.#clientOf(clientId), checkTopic(topic));
+      const { tenantId, reason } = options ?? {};
+      return this.#commands.disconnectUser(userId, tenantId, reason);
     });
   }
 
   /**
-   * Ends a stream. The client is told `reason` in the `closing` event; a browser's EventSource comes back unless the
-   * authenticator refuses it. Resolves to false where there is no such client.
+   * Who is online, on all nodes where the bus is one that nodes share. The first look begins the book-keeping where there
+   * are no other nodes.
    */
-  disconnect(clientId: string, reason?: string): Promise<boolean> {
-    return this.#guarded('publish', () => {
-      const client = this.#registry.clients.get(checkClientId(clientId));
-      if (client === undefined) return false;
-      this.#end(client, 'disconnected', reason);
-      return true;
-    });
-  }
-
-  /** Ends all streams of a user, in every tenant or in one; resolves to how many. */
-  disconnectUser(userId: string, options: { tenantId?: string; reason?: string } = {}): Promise<number> {
-    return this.#guarded('publish', () => {
-      const { tenantId, reason } = options ?? {};
-      const key = userKey(checkUserId(userId), tenantId === undefined ? undefined : checkTenantId(tenantId));
-      const clients = this.#registry.channel(key)?.members() ?? [];
-      for (const client of clients) this.#end(client, 'disconnected', reason);
-      return clients.length;
-    });
+  get presence(): ClusterPresence {
+    return presenceOf(this.#track().directory, undefined);
   }
 
   /** True where the user has a stream on this node, in any tenant. */
@@ -289,7 +321,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       totalClients: this.#registry.clients.size,
       totalUsers: this.#registry.userCount,
       totalTopics: this.#registry.topicCount,
-      isRunning: this.#state === RUNNING,
+      isRunning: this.#busLife.isRunning,
       bufferSize: this.#options.clientBufferSize,
       maxConnections: this.#options.maxConnections,
       published,
@@ -306,8 +338,27 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       disconnects: { ...this.#counters.disconnects },
       ending: this.#ending.size,
       errors: this.#diagnostics.errors,
-      bus: { name: this.#bus.name, ...this.#bus.status() },
+      bus: { name: this.#bus.name, ...this.#bus.status(), refused: this.#checkedBus?.refused ?? 0 },
     };
+  }
+
+  /**
+   * Resolves when a stream that was just connected has its first frame, or is over: what is published from then on reaches
+   * it. Undefined where that is so already, as with a bus of this process. For handlers.
+   */
+  whenStreaming(clientId: string): Promise<void> | undefined {
+    return this.#arrivals.whenBegun(clientId);
+  }
+
+  /**
+   * Figures of all nodes, per node and in all; those of other nodes are as old as what they last said, at most a third of
+   * `nodeTimeout`. Cheap at any size.
+   */
+  getClusterStats(): ClusterStats {
+    const { totalClients: clients, totalUsers: users, totalTopics: topics } = this.getStats();
+    const self = { id: this.nodeId, name: this.#options.nodeName, isSelf: true, isSynced: true, silentFor: 0 };
+    const nodes = this.#cluster?.nodes() ?? [{ ...self, clients, users, topics }];
+    return clusterStatsOf(nodes, this.#cluster === undefined ? users : this.#track().directory.connectedUserCount);
   }
 
   /** The options in force, defaults included. */
@@ -328,6 +379,15 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   /** Counts an error that nobody waits for and tells the `error` event. For handlers and sources. */
   reportError(error: unknown, origin: ErrorOrigin, code?: ErrorCode): void {
     this.#diagnostics.report(error, origin, code);
+  }
+
+  /**
+   * Lets an inbox deliver what waits for the users of clients; returns its undo.
+   *
+   * @internal For `Inbox`.
+   */
+  attachMailboxes(make: (host: MailboxHost) => MailboxProvider): () => void {
+    return this.#mailboxes.attach(make);
   }
 
   /**
@@ -357,58 +417,59 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
 
   /** The one place where events come in. */
   #dispatch(event: BusEvent): void {
-    if (event.key.startsWith('c:')) {
-      const client = this.#registry.clients.get(event.key.slice(3));
+    const kind = event.key.charCodeAt(0);
+    if (kind === ONE_CLIENT) {
+      const client = this.#registry.clients.get(event.key.slice(CLIENT_NAME_AT));
       if (client !== undefined) this.#fanout.dispatchTo(client, frameOf(event));
       return;
     }
+    if (kind === NODE) {
+      this.#cluster?.receive(event);
+      return;
+    }
     const channel = this.#registry.channel(event.key);
-    if (channel !== undefined) this.#fanout.dispatch(channel, frameOf(event));
+    // A mailbox must see what is its own, also where nobody gets it.
+    if (channel === undefined && event.tag === undefined) return;
+    const frame = this.#mailboxes.frameOf(event);
+    if (channel !== undefined && frame !== undefined) this.#fanout.dispatch(channel, frame);
   }
 
-  #start(): void | Promise<void> {
-    if (this.#state !== IDLE) return this.#started;
-    this.#state = RUNNING;
-    const receiver: BusReceiver = {
-      deliver: (event) => this.#dispatch(event),
-      lost: ({ reason, keys }) => this.#lost(reason, keys),
-      status: (status) => this.#diagnostics.emit('busStatus', status),
-      error: (error) => this.#diagnostics.report(error, 'bus'),
-    };
-    let started: void | Promise<void>;
-    try {
-      started = this.#bus.start(receiver);
-    } catch (error) {
-      started = Promise.reject(error);
-    }
-    if (isThenable(started)) {
-      this.#started = started;
-      started.then(
-        () => {
-          this.#started = undefined;
-        },
-        (error: unknown) => {
-          // The next call tries again.
-          this.#state = this.#state === RUNNING ? IDLE : this.#state;
-          this.#started = undefined;
-          this.#diagnostics.report(error, 'bus', 'SSE_ERR_BUS_UNAVAILABLE');
-        },
-      );
-    }
-    return this.#started;
+  #holdingFor(client: Client, lastEventId: string | undefined): Replay {
+    const replay = new Replay(client, this.#replayHost, lastEventId);
+    client.holder = replay;
+    return replay;
   }
 
-  #lost(reason: LossReason, keys: readonly string[] | undefined): void {
+  #startLater(client: Client, lastEventId: string | undefined, whenReady: Promise<unknown>): void {
+    const replay = this.#holdingFor(client, lastEventId);
+    this.#arrivals.joining(
+      client.id,
+      whenReady,
+      () => {
+        if (!client.isOver) replay.start();
+      },
+      (error) => this.#failClient(client, error, 'bus'),
+    );
+  }
+
+  #lost({ reason, keys, head }: Loss): void {
     const clients = this.#membership.membersOf(keys);
     this.#fanout.settle();
-    const head = this.#bus.head();
-    if (isThenable(head)) {
-      // A bus that has just noticed a loss knows its head; one that must ask first cannot place the gap.
-      throw new SseError('SSE_ERR_INTERNAL', `bus ${this.#bus.name} reported a loss while its head is unknown`);
-    }
-    const gap: Gap = { reason, requested: null, resumedFrom: (head as Head).id };
-    const frame = gapFrame(gap, gap.resumedFrom);
+    const place = head ?? this.#busLife.headNow();
+    // Without a head the cursor stays where it is: who comes back with it is told again, or gets what was missing.
+    const gap: Gap = { reason, requested: null, resumedFrom: place?.id ?? null };
+    const frame = new LossFrame(gap, place);
     for (const client of clients) {
+      if (client.mailbox !== undefined) {
+        // What it missed may wait in its mailbox: it comes back with the cursor of before, is told the gap, and gets it.
+        this.#end(
+          client,
+          'failed',
+          'the bus has lost events; come back for what is kept',
+          Math.round(1_000 * Math.random()),
+        );
+        continue;
+      }
       this.#fanout.dispatchTo(client, frame);
       this.#gapTold(client, gap);
     }
@@ -421,31 +482,40 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
 
   #end(client: Client, reason: DisconnectReason, message?: string, reconnectIn?: number): void {
     // What was published before goes out before the end.
+    this.#handOver(client);
+    client.end(reason, message, reconnectIn);
+  }
+
+  #handOver(client: Client): void {
     this.#fanout.settle();
     client.flush(this.#options.clock.now());
-    client.end(reason, message, reconnectIn);
   }
 
   #failClient(client: Client, error: unknown, origin: ErrorOrigin): void {
     this.#diagnostics.report(error, origin, 'SSE_ERR_BUS_UNAVAILABLE');
-    client.fail('failed', error instanceof Error ? error : undefined);
+    // A stream that may have no first frame yet, and many of them at once: each is told when to come back.
+    client.end('failed', undefined, shedDelay(this.#options));
   }
 
   #unregister(client: Client, reason: DisconnectReason, message: string | undefined, cause: Error | undefined): void {
     const isTold = client.isAnnounced && this.#diagnostics.listenerCount('clientDisconnected') > 0;
     const info = isTold ? this.#infoOf(client) : undefined;
-    this.#registry.clients.delete(client.id);
+    this.#arrivals.firstFrameCame(client.id);
+    client.mailbox?.close();
     this.#membership.leaveAll(client);
-    this.#ending.add(client);
+    if (!client.isClosed) this.#ending.add(client);
+    this.#tracker?.gone(client);
     this.#counters.disconnects[reason]++;
     if (cause !== undefined) this.#diagnostics.report(cause, 'stream', 'SSE_ERR_STREAM_FAILED');
     if (info !== undefined) this.#diagnostics.emit('clientDisconnected', info, reason, message);
   }
 
   async #close({ timeoutMs, reconnectWithinMs }: ResolvedCloseOptions): Promise<CloseResult> {
-    const wasStarted = this.#state === RUNNING;
+    const wasStarted = this.#busLife.end();
     const deadline = this.#options.clock.monotonic() + timeoutMs;
     this.#state = CLOSING;
+    // First of all: whoever asks who is online is told right, and the clients come back on the other nodes.
+    const goodbye = this.#cluster?.close();
     this.#fanout.flushAll();
     const result = await endStreams(
       {
@@ -461,38 +531,10 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       reconnectWithinMs,
     );
     this.#heartbeat.close();
-    if (wasStarted) await this.#closeBus(Math.max(1_000, deadline - this.#options.clock.monotonic()));
+    this.#tracker?.close();
+    if (wasStarted) await this.#busLife.close(goodbye, Math.max(1_000, deadline - this.#options.clock.monotonic()));
     this.#state = CLOSED;
     return result;
-  }
-
-  /** A bus that cannot close, or takes for ever, does not keep the process: the streams are ended. */
-  async #closeBus(timeoutMs: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const timeout = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new Error(`bus ${this.#bus.name} did not close within ${timeoutMs} ms`)),
-        timeoutMs,
-      );
-    });
-    try {
-      await Promise.race([this.#bus.close(), timeout]);
-    } catch (error) {
-      this.#diagnostics.report(error, 'bus', 'SSE_ERR_BUS_UNAVAILABLE');
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  /** A topic that the bus could not join would be a silent one: it is taken away again. */
-  async #subscribed(client: Client, topic: string, whenJoined: Promise<unknown>): Promise<boolean> {
-    try {
-      await whenJoined;
-      return true;
-    } catch (error) {
-      this.#membership.removeTopic(client, topic);
-      throw error;
-    }
   }
 
   /** A second client of the same id would put the first one out of every map but its own stream. */
@@ -514,12 +556,6 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     return expiresAt;
   }
 
-  #clientOf(clientId: string): Client {
-    const client = this.#registry.clients.get(checkClientId(clientId));
-    if (client === undefined) throw unknownClient(clientId);
-    return client;
-  }
-
   #infoOf(client: Client): ClientInfo {
     const { id, identity, connectedAt, queuedFrames, queuedBytes } = client;
     const { userId, tenantId, sessionId } = identity;
@@ -538,6 +574,92 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     return result;
   }
 
+  /** Presence, from now on. */
+  #track(): PresenceTracker {
+    if (this.#tracker !== undefined) return this.#tracker;
+    this.#tracker = new PresenceTracker({
+      nodeId: this.nodeId,
+      clock: this.#options.clock,
+      options: this.#options,
+      joined: (user) => this.#diagnostics.emit('userJoined', user),
+      left: (user) => this.#diagnostics.emit('userLeft', user),
+      changed: (connection, isAdded) => this.#cluster?.changed(connection, isAdded),
+    });
+    for (const client of this.#registry.clients.values()) this.#tracker.arrived(client, true);
+    return this.#tracker;
+  }
+
+  #makeBusLife(): BusLife {
+    const cluster = this.#cluster;
+    return new BusLife({
+      bus: this.#bus,
+      receiver: {
+        deliver: (event) => this.#dispatch(event),
+        lost: (loss) => this.#lost(loss),
+        status: (status) => this.#diagnostics.emit('busStatus', status),
+        error: (error) => this.#diagnostics.report(error, 'bus'),
+      },
+      opened: cluster && (() => cluster.open()),
+      failed: (error) => this.#diagnostics.report(error, 'bus', 'SSE_ERR_BUS_UNAVAILABLE'),
+    });
+  }
+
+  #makeCluster(): Cluster {
+    const registry = this.#registry;
+    return new Cluster({
+      nodeId: this.nodeId,
+      bus: this.#bus,
+      clock: this.#options.clock,
+      options: this.#options,
+      directory: this.#track().directory,
+      figures: () => ({ clients: registry.clients.size, users: registry.userCount, topics: registry.topicCount }),
+      run: (request) => this.#commands.run(request),
+      joined: (node) => this.#diagnostics.emit('nodeJoined', node),
+      left: (node, reason) => this.#diagnostics.emit('nodeLeft', node, reason),
+      failed: (error) => this.#diagnostics.report(error, 'cluster', 'SSE_ERR_BUS_UNAVAILABLE'),
+    });
+  }
+
+  #makeCommands(): ClientCommands {
+    return new ClientCommands({
+      options: this.#options,
+      registry: this.#registry,
+      membership: this.#membership,
+      cluster: this.#cluster,
+      start: () => this.#busLife.start(),
+      askedMailboxes: (text) => this.#mailboxes.asked(text),
+      arrivalOf: (clientId) => this.#arrivals.whenJoined(clientId),
+      end: (client, reason) => this.#end(client, 'disconnected', reason),
+    });
+  }
+
+  #makeMailboxes(): Mailboxes {
+    return new Mailboxes({
+      nodeId: this.nodeId,
+      clock: this.#options.clock,
+      isShared: this.#bus.isShared === true,
+      isNew: () => {
+        const { bus } = this.#options;
+        return (bus === undefined || bus instanceof MemoryBus) && (this.#bus.head() as Head).sequence === 0;
+      },
+      membership: this.#membership,
+      clientOf: (clientId) => this.#registry.clients.get(clientId),
+      settle: (client) => this.#handOver(client),
+      prepare: (kind, name, event, data, options) =>
+        this.#publishing.prepare(kind, name, event, data, options, undefined),
+      publish: (event) => this.#publishing.publishPrepared(event),
+      isOnline: (userId, tenantId) => this.#isOnline(userId, tenantId),
+      askNodes: (text) => this.#commands.askMailboxes(text),
+      echo: async () => (await this.#cluster?.echo()) ?? false,
+      report: (error) => this.#diagnostics.report(error, 'inbox', 'SSE_ERR_INTERNAL'),
+    });
+  }
+
+  #isOnline(userId: string, tenantId: string | undefined): boolean {
+    if (this.#cluster !== undefined) return this.#track().directory.isOnline(userId, tenantId);
+    return this.#registry.channel(userKey(userId, tenantId)) !== undefined;
+  }
+
   #makePublishingHost(): PublishingHost {
     const isClosed = () => this.#state >= CLOSING;
     return {
@@ -546,12 +668,8 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       get isClosed() {
         return isClosed();
       },
-      start: () => this.#start(),
-      startFor: (clientId) => this.#arriving.get(clientId) ?? this.#start(),
-      checkClient: (clientId, tenantId) => {
-        const client = this.#clientOf(clientId);
-        if (tenantId !== undefined && client.identity.tenantId !== tenantId) throw unknownClient(clientId);
-      },
+      start: () => this.#busLife.start(),
+      startFor: (clientId, tenantId) => this.#commands.find(clientId, tenantId) ?? this.#busLife.start(),
       published: (id, { event, data, timestamp, key }) => {
         this.#counters.published++;
         if (this.#diagnostics.listenerCount('eventPublished') === 0) return;
@@ -604,11 +722,16 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       maxReplayEvents: this.#options.maxReplayEvents,
       now: this.#clientHost.now,
       settle: () => this.#fanout.settle(),
-      firstFrame: (client, id) => this.#firstFrame(client, id),
+      firstFrame: (client, id) => {
+        this.#counters.firstFrames++;
+        this.#arrivals.firstFrameCame(client.id);
+        return this.#firstFrame(client, id);
+      },
       gapTold: (client, gap) => this.#gapTold(client, gap),
       replayed: (events) => {
         this.#counters.replayed += events;
       },
+      dropped: this.#clientHost.dropped,
       failed: (client, error) => this.#failClient(client, error, 'replay'),
     };
   }
@@ -617,20 +740,11 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     const { retry: middle, connectedEvent, heartbeatInterval } = this.#options;
     const retry = middle === 0 ? undefined : Math.round(middle * (0.75 + Math.random() * 0.5));
     if (!connectedEvent) return { id, retry };
-    const { userId = null, tenantId = null } = client.identity;
-    const data = JSON.stringify({
-      clientId: client.id,
-      userId,
-      tenantId,
-      topics: this.#membership.topicsOf(client),
+    const data = connectedData(client, this.#membership.topicsOf(client), {
       serverTime: this.#options.clock.now(),
       heartbeatInterval,
       retry: retry ?? 0,
     });
     return { id, retry, event: 'connected', data };
   }
-}
-
-function unknownClient(clientId: string): SseError {
-  return new SseError('SSE_ERR_UNKNOWN_CLIENT', `no client ${shown(clientId)}: it has gone, or never was here`);
 }

@@ -9,14 +9,16 @@
  *
  * Nothing here allocates per event. A client that keeps up has no queue.
  */
-import { controlFrame, type Encoded, encodedOf, type Frame, merge } from './frame.js';
+import { type Batch, controlFrame, type Encoded, encodedOf, type Frame, merge, withoutId } from './frame.js';
 import { type Gap, gapFrame } from './gap.js';
 import type { Identity } from './identity.js';
-import type { ResolvedOptions } from './options.js';
+import type { Mailbox } from './mailbox.js';
+import type { OverflowPolicy, ResolvedOptions } from './options.js';
 import { Queue, type QueueTotals } from './queue.js';
 import type { Channel } from './registry.js';
+import { firstUnserved, type Served } from './served.js';
 import type { Sink, SinkOwner } from './sink.js';
-import { clientKey } from './topic.js';
+import { everybodyKey, isLiveOnly } from './topic.js';
 
 /**
  * Why a stream ended; the table in docs/reference/events.md says who should come back.
@@ -79,20 +81,34 @@ const DRAIN_BYTES = 64 * 1024;
 /** Room for a gap frame: two ids of at most 128 bytes, three times, and its text. */
 const GAP_BYTES = 512;
 
-/** Shared by all that have none yet; never changed. */
-const NO_CHANNELS: Channel[] = [];
-
 const HOLDING = 0;
 const LIVE = 1;
 const ENDING = 2;
 const CLOSED = 3;
+
+const BLOCKED = 1;
+const ANNOUNCED = 2;
+const GROWS_OLD = 4;
+
+/** ms since 1970 of the first connect: times are kept from there on, as small integers, which need no object of their own. */
+let origin = 0;
+
+/** What only a client has that does not keep up, or is ending; a hundred bytes that all others spare. */
+class Backlog {
+  queue: Queue | undefined = undefined;
+  /** Tick since when a full sink took nothing, or since when the client is ending. */
+  stalledSince = 0;
+  progress = 0;
+  /** Frames dropped since the client was last told. */
+  gap: { requested: string; resumedFrom: string; sequence: number } | undefined = undefined;
+}
 
 export class Client implements SinkOwner {
   // What every write needs comes first, in one or two cache lines: with ten thousand clients that is what costs.
   /** What it gets at the end of the turn. */
   pending: Encoded | undefined = undefined;
   #state = HOLDING;
-  isBlocked = false;
+  #flags = 0;
   /** ms since 1970 at which the stream must end; 0 for never. Later events are not delivered. */
   deadline = 0;
   /** Tick of the last write: what spares it a heartbeat. */
@@ -101,37 +117,35 @@ export class Client implements SinkOwner {
   readonly #sink: Sink;
   /** Present while history is replayed. */
   holder: Holder | undefined = undefined;
-  #queue: Queue | undefined = undefined;
+  #backlog: Backlog | undefined = undefined;
   readonly id: string;
   readonly identity: Identity;
-  /** ms since 1970. */
-  readonly connectedAt: number;
-  /** Where it is a member; membership's to change, as an array of exactly that length: most clients keep theirs. */
-  channels: Channel[] = NO_CHANNELS;
-  /** The channel of its own user. */
+  readonly #connectedAfter: number;
+  /** Where it is a member besides its own user: one channel needs no array, and most clients have one. */
+  #others: Channel | Channel[] | undefined = undefined;
+  /** What waits for its user, where there is an inbox. */
+  mailbox: Mailbox | undefined = undefined;
+  /** The channel of its own user; the registry's to set. */
   ownUser: Channel | undefined = undefined;
-  deadlineReason: 'expired' | 'max-age' = 'expired';
-  /** Listeners know of it, so they are told of its end. */
-  isAnnounced = false;
   /** Neighbours in the heartbeat's slot. */
   before: Client | undefined = undefined;
   after: Client | undefined = undefined;
   slot = -1;
-  /** Tick since when a full sink took nothing, or since when it is ending. */
-  stalledSince = 0;
-  #progress = 0;
-  /** Sequence through which history was served, until something later was delivered. */
-  #served = 0;
-  #isOwnServed = true;
-  /** Frames dropped since the client was last told. */
-  #gap: { requested: string; resumedFrom: string } | undefined = undefined;
+  /** Sequence through which history was served, until something later was delivered; then -1. */
+  #served = -1;
+  /** The epoch of that sequence. */
+  #servedIn: string | undefined = undefined;
 
   constructor(host: ClientHost, sink: Sink, id: string, identity: Identity) {
     this.#host = host;
     this.#sink = sink;
     this.id = id;
     this.identity = identity;
-    this.connectedAt = host.now();
+    const now = host.now();
+    if (origin === 0) origin = now;
+    const after = now - origin;
+    // Optimised code keeps the difference of two times as a double, even where it is a small integer.
+    this.#connectedAfter = after === (after | 0) ? after | 0 : after;
     this.lastWriteTick = host.tick;
   }
 
@@ -144,26 +158,102 @@ export class Client implements SinkOwner {
     return this.#state >= ENDING;
   }
 
+  /** The carrier is gone. */
+  get isClosed(): boolean {
+    return this.#state === CLOSED;
+  }
+
+  /** ms since 1970. */
+  get connectedAt(): number {
+    return origin + this.#connectedAfter;
+  }
+
+  /** Its sink is full. */
+  get isBlocked(): boolean {
+    return (this.#flags & BLOCKED) !== 0;
+  }
+
+  /** Listeners know of it, so they are told of its end. */
+  get isAnnounced(): boolean {
+    return (this.#flags & ANNOUNCED) !== 0;
+  }
+
+  set isAnnounced(isAnnounced: boolean) {
+    this.#flags = isAnnounced ? this.#flags | ANNOUNCED : this.#flags & ~ANNOUNCED;
+  }
+
+  /** Why it ends at its deadline. */
+  get deadlineReason(): 'expired' | 'max-age' {
+    return (this.#flags & GROWS_OLD) === 0 ? 'expired' : 'max-age';
+  }
+
+  set deadlineReason(reason: 'expired' | 'max-age') {
+    this.#flags = reason === 'max-age' ? this.#flags | GROWS_OLD : this.#flags & ~GROWS_OLD;
+  }
+
+  /** Tick since when a full sink took nothing, or since when it is ending. */
+  get stalledSince(): number {
+    return this.#backlog?.stalledSince ?? 0;
+  }
+
+  set stalledSince(tick: number) {
+    this.#backlog ??= new Backlog();
+    this.#backlog.stalledSince = tick;
+  }
+
   get isLive(): boolean {
     return this.#state === LIVE;
   }
 
   get queuedFrames(): number {
-    return this.#queue?.length ?? 0;
+    return this.#backlog?.queue?.length ?? 0;
   }
 
   get queuedBytes(): number {
-    return this.#queue?.bytes ?? 0;
+    return this.#backlog?.queue?.bytes ?? 0;
+  }
+
+  /** Where it is a member, but for everybody's channel; a copy. */
+  get channels(): Channel[] {
+    const others = this.#others;
+    const channels = others === undefined ? [] : Array.isArray(others) ? [...others] : [others];
+    if (this.ownUser !== undefined) channels.push(this.ownUser);
+    return channels;
+  }
+
+  /** The channel keys it gets events of, everybody's included. */
+  keys(): string[] {
+    return [everybodyKey(), ...this.channels.map(({ key }) => key)];
+  }
+
+  /** It is a member of these now; `channels` is kept. Its own user's is not among them: see the registry. */
+  joined(channels: Channel[]): void {
+    if (channels.length === 0) return;
+    const others = this.#others;
+    // Of exactly their number, as concat makes it: a pushed array keeps room for more.
+    if (others !== undefined) this.#others = ([] as Channel[]).concat(others, channels);
+    else this.#others = channels.length === 1 ? channels[0] : channels;
+  }
+
+  /** It is a member of these no more. */
+  left(channels: readonly Channel[]): void {
+    const rest = this.channels.filter((channel) => channel !== this.ownUser && !channels.includes(channel));
+    if (this.ownUser !== undefined && channels.includes(this.ownUser)) this.ownUser = undefined;
+    this.#others = rest.length > 1 ? rest.slice() : rest[0];
+  }
+
+  /** It is a member of nothing any more. */
+  leftAll(): void {
+    this.#others = undefined;
+    this.ownUser = undefined;
   }
 
   isOn(key: string): boolean {
-    for (const channel of this.channels) if (channel.key === key) return true;
-    return this.isOwn(key);
-  }
-
-  /** True for the key of what is sent to this client alone. */
-  isOwn(key: string): boolean {
-    return key === clientKey(this.id);
+    if (key === this.ownUser?.key || key === everybodyKey()) return true;
+    const others = this.#others;
+    if (!Array.isArray(others)) return others?.key === key;
+    for (const channel of others) if (channel.key === key) return true;
+    return false;
   }
 
   /** Takes frames for the end of the turn; order is restored where two audiences of it were hit. */
@@ -192,15 +282,34 @@ export class Client implements SinkOwner {
     this.pending = undefined;
     if (this.#state === LIVE) {
       if (this.endIfDue(now)) return;
-      if (this.#served !== 0) {
+      if (this.#served >= 0) {
         encoded = this.#unserved(encoded.frames, encoded);
         if (encoded === undefined) return;
       }
-      if (this.isBlocked) this.#enqueue(encoded);
-      else this.write(encoded);
+      if (this.mailbox !== undefined && (encoded as Frame | Batch).hasMail) {
+        const wanted = encoded.frames.filter((frame) => !this.hides(frame));
+        if (wanted.length === 0) return;
+        if (wanted.length < encoded.frames.length) encoded = encodedOf(wanted);
+      }
+      this.#hand(encoded);
     } else if (this.#state === HOLDING) {
       this.holder?.hold(encoded);
     }
+  }
+
+  /** Whether its mailbox keeps an event from it. To be asked once for each. */
+  hides({ source }: Frame): boolean {
+    return this.mailbox !== undefined && source?.tag !== undefined && this.mailbox.hides(source);
+  }
+
+  /** A frame of the broker's own, behind all that it was handed so far; dropped where it is not live. */
+  tell(frame: Frame): void {
+    if (this.#state === LIVE) this.#hand(frame);
+  }
+
+  #hand(encoded: Encoded): void {
+    if (this.isBlocked) this.#enqueue(encoded);
+    else this.write(encoded);
   }
 
   /** Hands bytes to the sink, past the queue: for the flush, and for frames of the broker's own. */
@@ -209,44 +318,52 @@ export class Client implements SinkOwner {
     this.lastWriteTick = this.#host.tick;
     this.#host.wrote(encoded.count, encoded.bytes);
     if (!this.#send(encoded) && !this.isBlocked) {
-      this.isBlocked = true;
+      this.#flags |= BLOCKED;
       this.stalledSince = this.#host.tick;
       this.hasProgressed();
       if (this.isOver) return;
       const { clientBufferSize, clientBufferBytes } = this.#host.options;
-      this.#queue ??= new Queue(clientBufferSize, clientBufferBytes, this.#host.queueTotals);
+      this.#backlog!.queue ??= new Queue(clientBufferSize, clientBufferBytes, this.#host.queueTotals);
     }
-    if (this.#queue !== undefined && encoded.lastId !== '') this.#queue.lastId = encoded.lastId;
+    const queue = this.#backlog?.queue;
+    if (queue !== undefined && encoded.lastId !== '') queue.lastId = encoded.lastId;
   }
 
   /**
-   * History is served through sequence `served`, or begins after it. `held` are the live frames that came meanwhile. A bus
-   * may deliver late what it has let us read: such events are left out, but what was sent to this client alone only
-   * where that was read as well (`isOwnServed`).
+   * History is served through `served`, or begins after it. `held` are the live frames that came meanwhile. A bus may
+   * deliver late what it has let us read: such events are left out, but not what was sent to this client alone, which is
+   * in no history.
    */
-  goLive(held: readonly Frame[], served = 0, isOwnServed = true): void {
+  goLive(held: readonly Frame[], served?: Served): void {
     if (this.#state !== HOLDING) return;
     this.#state = LIVE;
     this.holder = undefined;
-    this.#served = served;
-    this.#isOwnServed = isOwnServed;
-    if (held.length === 0) return;
-    const encoded = served === 0 ? encodedOf(held) : this.#unserved(held);
-    if (encoded === undefined) return;
-    if (this.isBlocked) this.#enqueue(encoded);
-    else this.write(encoded);
+    if (served !== undefined) {
+      this.#served = served.sequence;
+      this.#servedIn = served.epoch;
+    }
+    if (held.length > 0) {
+      const encoded = served === undefined ? encodedOf(held) : this.#unserved(held);
+      // A replay may have waited for a slow reader.
+      const now = this.#host.now();
+      const wanted = encoded?.frames.filter((frame) => !this.hides(frame) && !frame.hasExpired(now)) ?? [];
+      if (wanted.length > 0) this.#hand(encodedOf(wanted));
+    }
+    this.mailbox?.live();
   }
 
   /** Whether a full sink has taken anything since the last call. */
   hasProgressed(): boolean {
-    let progress = this.#progress;
+    this.#backlog ??= new Backlog();
+    const backlog = this.#backlog;
+    let { progress } = backlog;
     try {
       progress = this.#sink.progress();
     } catch (cause) {
       this.fail('failed', errorOf(cause));
     }
-    const moved = progress !== this.#progress;
-    this.#progress = progress;
+    const moved = progress !== backlog.progress;
+    backlog.progress = progress;
     return moved;
   }
 
@@ -292,16 +409,17 @@ export class Client implements SinkOwner {
 
   drained(): void {
     if (!this.isBlocked || this.#state >= ENDING) return;
-    this.isBlocked = false;
-    const queue = this.#queue!;
+    this.#flags &= ~BLOCKED;
+    const backlog = this.#backlog!;
+    const queue = backlog.queue!;
     let gap: Gap | undefined;
-    if (this.#gap !== undefined && this.#host.options.overflow === 'drop-oldest') gap = this.#writeGap();
+    if (backlog.gap !== undefined && this.#overflow === 'drop-oldest') gap = this.#writeGap(backlog);
     while (!this.isBlocked && queue.length > 0) {
       const encoded = queue.take(DRAIN_BYTES, this.#host.now());
       if (encoded !== undefined) this.write(encoded);
     }
-    if (queue.length === 0 && this.#gap !== undefined) gap = this.#writeGap();
-    if (!this.isBlocked) this.#queue = undefined;
+    if (queue.length === 0 && backlog.gap !== undefined) gap = this.#writeGap(backlog);
+    if (!this.isBlocked && !this.isOver) this.#backlog = undefined;
     // When all is in its place: a listener may end this client.
     if (gap !== undefined) this.#host.gapTold(this, gap);
     if (!this.isBlocked) this.holder?.proceed();
@@ -319,38 +437,50 @@ export class Client implements SinkOwner {
   }
 
   /**
-   * The frames that history has not served. They are in order, so all behind the first are new; also behind a frame of the
-   * broker's own, which tells that the bus began anew.
+   * The frames that history has not served. They are in order, so all behind the first are new; also behind a loss that
+   * tells that the bus began anew, in another epoch than that of which history was served.
    */
   #unserved(frames: readonly Frame[], whole?: Encoded): Encoded | undefined {
-    let first = frames.findIndex(({ source }) => source === undefined || source.sequence > this.#served);
-    if (first === -1) first = frames.length;
-    else this.#served = 0;
+    const first = firstUnserved(frames, { sequence: this.#served, epoch: this.#servedIn });
+    if (first < frames.length) {
+      this.#served = -1;
+      this.#servedIn = undefined;
+    }
     if (first === 0 && whole !== undefined) return whole;
-    const rest = this.#isOwnServed ? [] : frames.slice(0, first).filter(({ source }) => this.isOwn(source!.key));
+    const rest: Frame[] = [];
+    for (let i = 0; i < first; i++) {
+      const { source } = frames[i]!;
+      if (source !== undefined && isLiveOnly(source.key)) rest.push(withoutId(source));
+    }
     for (let i = first; i < frames.length; i++) rest.push(frames[i]!);
     return rest.length === 0 ? undefined : encodedOf(rest);
   }
 
   #enqueue(encoded: Encoded): void {
-    const queue = this.#queue!;
+    const backlog = this.#backlog!;
     const { frames } = encoded;
     for (let i = 0; i < frames.length; i++) {
-      if (this.#admit(queue, frames[i]!)) continue;
+      if (this.#admit(backlog, frames[i]!)) continue;
       // What follows shares the fate of the frame that was one too many.
-      if (this.#host.options.overflow === 'disconnect') this.#host.dropped(frames.length - i - 1);
+      if (this.#overflow === 'disconnect') this.#host.dropped(frames.length - i - 1);
       return;
     }
   }
 
+  /** One with a mailbox comes back, and gets it all from history or the store: nothing of that may be dropped. */
+  get #overflow(): OverflowPolicy {
+    return this.mailbox === undefined ? this.#host.options.overflow : 'disconnect';
+  }
+
   /** Queues one frame by the overflow policy; false where the client had to go, or was ended by a listener. */
-  #admit(queue: Queue, frame: Frame): boolean {
-    const { overflow } = this.#host.options;
+  #admit(backlog: Backlog, frame: Frame): boolean {
+    const queue = backlog.queue!;
+    const overflow = this.#overflow;
     // Frames were dropped after the newest in the queue: the gap takes its place before this one.
-    const owesGap = overflow === 'drop-newest' && this.#gap !== undefined;
+    const owesGap = overflow === 'drop-newest' && backlog.gap !== undefined;
     const limit = owesGap ? queue.limitHitBy(2, frame.bytes + GAP_BYTES) : queue.limitHitBy(1, frame.bytes);
     if (limit === undefined) {
-      const gap = owesGap ? this.#takeGap() : undefined;
+      const gap = owesGap ? takeGap(backlog) : undefined;
       if (gap !== undefined) queue.push(gapFrame(gap, gap.resumedFrom));
       queue.push(frame);
       if (gap !== undefined) this.#host.gapTold(this, gap);
@@ -364,47 +494,54 @@ export class Client implements SinkOwner {
     }
     const isFirst = !queue.hasOverflowed;
     queue.hasOverflowed = true;
-    if (this.#gap === undefined) {
+    if (backlog.gap === undefined) {
       const requested = overflow === 'drop-oldest' ? queue.lastId : queue.newestId;
-      this.#gap = { requested, resumedFrom: requested };
+      backlog.gap = { requested, resumedFrom: requested, sequence: -1 };
     }
     if (overflow === 'drop-newest') {
-      this.#drop(frame);
+      // A more urgent one takes the place of the newest that waits, as long as it goes ahead of others.
+      const less = queue.popFor(frame);
+      this.#drop(backlog, less ?? frame);
+      if (less !== undefined) {
+        backlog.gap.requested = queue.newestId;
+        if (queue.limitHitBy(1, frame.bytes) === undefined) queue.push(frame);
+        else this.#drop(backlog, frame);
+      }
     } else {
-      while (queue.length > 0 && queue.limitHitBy(1, frame.bytes) !== undefined) this.#drop(queue.shift()!);
-      if (queue.limitHitBy(1, frame.bytes) === undefined) queue.push(frame);
-      else this.#drop(frame);
+      const isFull = (): boolean => queue.limitHitBy(1, frame.bytes) !== undefined;
+      while (queue.length > 0 && isFull() && !queue.isAllAbove(frame)) this.#drop(backlog, queue.shift()!);
+      if (isFull()) this.#drop(backlog, frame);
+      else queue.push(frame);
     }
     // When all is in its place: a listener may end this client.
     if (isFirst) this.#host.overflowed(this, limit);
     return !this.isOver;
   }
 
-  #drop(frame: Frame): void {
+  #drop({ gap }: Backlog, frame: Frame): void {
     this.#host.dropped(frame.count);
-    if (frame.lastId !== '') this.#gap!.resumedFrom = frame.lastId;
+    const sequence = frame.source?.sequence ?? gap!.sequence;
+    // With priorities it may be from before one that was dropped already.
+    if (frame.lastId === '' || sequence < gap!.sequence) return;
+    gap!.resumedFrom = frame.lastId;
+    gap!.sequence = sequence;
   }
 
-  /** The gap that is owed. Its `gapTold` comes after it was handed over: a listener may end the stream. */
-  #takeGap(): Gap {
-    const { requested, resumedFrom } = this.#gap!;
-    this.#gap = undefined;
-    return { reason: 'overflow', requested: requested || null, resumedFrom };
-  }
-
-  #writeGap(): Gap {
-    const gap = this.#takeGap();
-    this.write(gapFrame(gap, gap.resumedFrom));
+  #writeGap(backlog: Backlog): Gap {
+    const gap = takeGap(backlog);
+    // What still waits to go ahead may be from before what was dropped: the cursor stays.
+    this.write(gapFrame(gap, backlog.queue?.hasAhead ? undefined : gap.resumedFrom));
     return gap;
   }
 
   /** All that waits, at once: the stream ends after it, so nothing can pile up behind. */
   #handOverQueue(): void {
-    const queue = this.#queue;
-    if (queue === undefined) return;
+    const backlog = this.#backlog;
+    const queue = backlog?.queue;
+    if (backlog === undefined || queue === undefined) return;
     let gap: Gap | undefined;
-    if (this.#gap !== undefined && this.#host.options.overflow === 'drop-oldest') {
-      gap = this.#takeGap();
+    if (backlog.gap !== undefined && this.#overflow === 'drop-oldest') {
+      gap = takeGap(backlog);
       this.#send(gapFrame(gap, gap.resumedFrom));
     }
     const encoded = queue.take(Number.POSITIVE_INFINITY, this.#host.now());
@@ -426,9 +563,17 @@ export class Client implements SinkOwner {
   }
 
   #dropQueue(): void {
-    this.#queue?.clear();
-    this.#queue = undefined;
+    const backlog = this.#backlog;
+    backlog?.queue?.clear();
+    if (backlog !== undefined) backlog.queue = undefined;
   }
+}
+
+/** The gap that is owed. Its `gapTold` comes after it was handed over: a listener may end the stream. */
+function takeGap(backlog: Backlog): Gap {
+  const { requested, resumedFrom } = backlog.gap!;
+  backlog.gap = undefined;
+  return { reason: 'overflow', requested: requested || null, resumedFrom };
 }
 
 const errorOf = (cause: unknown): Error => (cause instanceof Error ? cause : new Error(String(cause)));

@@ -5,11 +5,13 @@
 import { EventEmitter } from 'eventemitter3';
 import type { BusStatus } from './bus.js';
 import type { DisconnectReason } from './client.js';
+import type { NodeInfo, NodeLeaveReason } from './cluster.js';
 import { type ErrorCode, isSseError, SseError, shown } from './errors.js';
 import type { OutgoingEvent } from './event.js';
 import type { Gap } from './gap.js';
 import type { Identity } from './identity.js';
 import type { Logger, OverflowPolicy } from './options.js';
+import type { OnlineUser } from './presence.js';
 import type { Audience } from './topic.js';
 
 /** What is told about a client: a copy, made when it is asked for. */
@@ -44,7 +46,9 @@ export type ErrorOrigin =
   | 'authenticator'
   | 'topic-resolver'
   | 'handler'
-  | 'replay';
+  | 'replay'
+  | 'cluster'
+  | 'inbox';
 
 /** The broker's events and their arguments. */
 export interface BrokerEvents {
@@ -60,6 +64,14 @@ export interface BrokerEvents {
   gapTold: [client: ClientInfo, gap: Gap];
   /** A request was refused before it became a stream. */
   requestRefused: [refusal: { code: ErrorCode; status: number }];
+  /** A user is online: the first stream on any node. Every node that hears of it tells its own listeners, once. */
+  userJoined: [user: OnlineUser];
+  /** A user is no longer online: the last stream, on whichever node, has been gone for `presenceGrace`. */
+  userLeft: [user: OnlineUser];
+  /** Another node that shares the bus is there. */
+  nodeJoined: [node: NodeInfo];
+  /** Another node is gone. */
+  nodeLeft: [node: NodeInfo, reason: NodeLeaveReason];
   /** The bus went up or down. */
   busStatus: [status: BusStatus];
   /** Something failed that nobody waits for. Never contains what a client sent as credentials. */

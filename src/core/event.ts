@@ -13,6 +13,15 @@ export type EventMap = object;
 /** The event names of a map. */
 export type EventName<Events extends EventMap> = keyof Events & string;
 
+/** How urgent an event is: what a slow client's queue goes by, and an inbox. */
+export type Priority = 'normal' | 'high' | 'urgent';
+
+/** 0 normal, 1 high, 2 urgent. */
+export type PriorityLevel = 0 | 1 | 2;
+
+/** By {@link PriorityLevel}. */
+export const PRIORITIES: readonly Priority[] = ['normal', 'high', 'urgent'];
+
 /** Options of every send method. */
 export interface PublishOptions {
   /** Only clients of this tenant; without it, clients of every tenant and of none. */
@@ -24,6 +33,11 @@ export interface PublishOptions {
    * queue or replay reaches the event later than that does not get it, and no gap is told for it.
    */
   ttl?: number | undefined;
+  /**
+   * Where events wait for a client whose socket is full, the more urgent go first, and the less urgent are dropped first. Who
+   * keeps up gets everything in order. Default `normal`.
+   */
+  priority?: Priority | undefined;
 }
 
 /** An event as a bus carries it between nodes, before it has its place in the order. */
@@ -40,6 +54,13 @@ export interface OutgoingEvent {
   readonly timestamp: number;
   /** ms since 1970 after which nobody should get it; 0 for never. */
   readonly expiresAt: number;
+  /** Absent: 0. A bus carries it along. */
+  readonly priority?: PriorityLevel | undefined;
+  /**
+   * What is written behind the id on its way to clients, and comes back with it: `~` and more of what an id may have. A bus
+   * carries it along; absent on most events.
+   */
+  readonly tag?: string | undefined;
 }
 
 /** An event with its place in the order, as a bus delivers it. */
@@ -135,6 +156,16 @@ export function checkTimestamp(timestamp: number | Date | undefined, now: number
     );
   }
   return ms;
+}
+
+/** `priority` of {@link PublishOptions} as a number. */
+export function checkPriority(priority: Priority | undefined): PriorityLevel {
+  if (priority === undefined || priority === 'normal') return 0;
+  const level = PRIORITIES.indexOf(priority);
+  if (level === -1) {
+    throw new SseError('SSE_ERR_INVALID_OPTION', `priority must be normal, high or urgent; got ${shown(priority)}`);
+  }
+  return level as PriorityLevel;
 }
 
 /** `ttl` of {@link PublishOptions} as a point in time; 0 for never. */

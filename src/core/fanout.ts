@@ -13,7 +13,7 @@
  */
 import type { Client } from './client.js';
 import { type Encoded, encodedOf, type Frame, merge } from './frame.js';
-import type { Channel } from './registry.js';
+import type { Channel, Crowd } from './registry.js';
 
 /** Bytes or frames after which a long turn is flushed in the middle, so that sending in a loop stays bounded. */
 const TURN_BYTES = 64 * 1024;
@@ -34,7 +34,7 @@ export class Fanout {
   #flushTook = 0;
   /** The flush that runs was begun in an earlier turn. */
   #isSliced = false;
-  #dirty: Channel[] = [];
+  #dirty: Crowd[] = [];
   #ready: (Client | undefined)[] = [];
   #next = 0;
   #order = 0;
@@ -65,15 +65,15 @@ export class Fanout {
   /** One event for the members of `channel`. */
   dispatch(channel: Channel, frame: Frame): void {
     frame.order = ++this.#order;
-    const { single } = channel;
-    if (single !== undefined) {
+    const { crowd } = channel;
+    if (crowd === undefined) {
       frame.isForOne = true;
-      single.offer(frame);
-    } else if (channel.frames === undefined) {
-      channel.frames = [frame];
-      this.#dirty.push(channel);
+      channel.single?.offer(frame);
+    } else if (crowd.frames === undefined) {
+      crowd.frames = [frame];
+      this.#dirty.push(crowd);
     } else {
-      channel.frames.push(frame);
+      crowd.frames.push(frame);
     }
     this.#count(frame);
   }
@@ -97,12 +97,10 @@ export class Fanout {
     if (this.#dirty.length === 0) return;
     const dirty = this.#dirty;
     this.#dirty = [];
-    for (const channel of dirty) {
-      const encoded = encodedOf(channel.frames!);
-      channel.frames = undefined;
-      const { single, several } = channel;
-      if (single !== undefined) single.offer(encoded);
-      else if (several !== undefined) offerAll(several, encoded);
+    for (const crowd of dirty) {
+      const encoded = encodedOf(crowd.frames!);
+      crowd.frames = undefined;
+      offerAll(crowd.clients.values(), encoded);
     }
   }
 
@@ -184,7 +182,7 @@ export class Fanout {
 }
 
 /** Most members have nothing yet, or all the same: they share the Batch that comes of merging. */
-function offerAll(members: ReadonlySet<Client>, encoded: Encoded): void {
+function offerAll(members: Iterable<Client>, encoded: Encoded): void {
   let merged: Map<Encoded, Encoded> | undefined;
   for (const client of members) {
     const before = client.pending;

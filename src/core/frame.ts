@@ -71,11 +71,12 @@ export class Frame implements Encoded {
   #chunk: Buffer | undefined = undefined;
   #payload: Buffer | undefined = undefined;
 
-  constructor(text: string, source?: BusEvent, control?: EventText) {
+  /** `id`: what it sets the client's cursor to, where that is not the event's own. */
+  constructor(text: string, source?: BusEvent, control?: EventText, id?: string) {
     this.count = source === undefined ? 0 : 1;
     this.bytes = Buffer.byteLength(text);
     this.#text = text;
-    this.lastId = (source ?? control)?.id ?? '';
+    this.lastId = id ?? (source === undefined ? (control?.id ?? '') : idOf(source));
     this.source = source;
     this.control = control;
   }
@@ -104,6 +105,11 @@ export class Frame implements Encoded {
     return [this];
   }
 
+  /** True where a mailbox must be asked whether its client gets it: see mailbox.ts. */
+  get hasMail(): boolean {
+    return this.source?.tag !== undefined;
+  }
+
   /** True where the event is not worth delivering any more. */
   hasExpired(now: number): boolean {
     const expiresAt = this.source?.expiresAt;
@@ -126,6 +132,7 @@ export class Batch implements Encoded {
   readonly bytes: number;
   #chunk: Buffer | undefined = undefined;
   #payload: Buffer | undefined = undefined;
+  #hasMail: boolean | undefined = undefined;
 
   constructor(frames: readonly Frame[]) {
     let count = 0;
@@ -145,6 +152,12 @@ export class Batch implements Encoded {
       if (lastId !== '') return lastId;
     }
     return '';
+  }
+
+  /** True where one of its frames has. */
+  get hasMail(): boolean {
+    this.#hasMail ??= this.frames.some(({ hasMail }) => hasMail);
+    return this.#hasMail;
   }
 
   get chunk(): Buffer {
@@ -180,8 +193,12 @@ export function encodedOf(frames: readonly Frame[]): Encoded {
 
 /** Both, in the order of dispatch. Neither changes. */
 export function merge(first: Encoded, second: Encoded): Encoded {
-  const left = first.frames;
-  const right = second.frames;
+  return new Batch(inOrder(first.frames, second.frames));
+}
+
+/** Frames of both, each in the order of dispatch, in that order. */
+export function inOrder(left: readonly Frame[], right: readonly Frame[]): readonly Frame[] {
+  if (left.length === 0) return right;
   const frames: Frame[] = [];
   let i = 0;
   let j = 0;
@@ -190,7 +207,7 @@ export function merge(first: Encoded, second: Encoded): Encoded {
   }
   while (i < left.length) frames.push(left[i++]!);
   while (j < right.length) frames.push(right[j++]!);
-  return new Batch(frames);
+  return frames;
 }
 
 /** What the text of an event is made of. */
@@ -224,16 +241,36 @@ export function eventText({ id, event, data, retry }: EventText): string {
 }
 
 /** {@link eventText} for what is published most: one line of data. */
-function textOf(event: BusEvent): string {
-  const { data } = event;
-  if (data.includes('\n') || data.includes('\r')) return eventText(event);
-  return `id: ${event.id}\nevent: ${event.event}\ndata: ${data}\n\n`;
+function textOf(id: string, { event, data }: BusEvent): string {
+  if (data.includes('\n') || data.includes('\r')) return eventText({ id, event, data });
+  return `id: ${id}\nevent: ${event}\ndata: ${data}\n\n`;
+}
+
+/** The id as clients get it: see tagged-id.ts. */
+function idOf({ id, tag }: BusEvent): string {
+  return tag === undefined ? id : id + tag;
 }
 
 /** The frame of an event, made when it is first needed and kept with it. */
 export function frameOf(event: BusEvent): Frame {
-  event.frame ??= new Frame(textOf(event), event);
+  event.frame ??= new Frame(textOf(idOf(event), event), event);
   return event.frame as Frame;
+}
+
+/** The same with another id, which replays do not repeat. */
+export function frameWithId(event: BusEvent, id: string): Frame {
+  return new Frame(textOf(id, event), event, undefined, id);
+}
+
+/**
+ * An event out of its place: it came after later ones, so its id must not become the client's cursor, which would go
+ * backwards.
+ */
+export function withoutId(event: BusEvent): Frame {
+  const { event: name, data } = event;
+  const frame = new Frame(eventText({ event: name, data }), { ...event, id: '', tag: undefined });
+  frame.isForOne = true;
+  return frame;
 }
 
 /** A frame of the broker's own: it has no place in the order. */

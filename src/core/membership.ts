@@ -18,6 +18,8 @@ export interface Joined {
   readonly whenJoined: Promise<unknown> | undefined;
 }
 
+const JOINED: Joined = { whenJoined: undefined };
+
 export class Membership {
   readonly #registry: Registry;
   readonly #bus: Bus;
@@ -33,16 +35,19 @@ export class Membership {
 
   /** Puts a new client on the channels of its identity and topics. */
   enter(client: Client, { userId, tenantId }: Identity, topics: readonly string[]): Joined {
-    const keys = [everybodyKey()];
-    if (tenantId !== undefined) keys.push(everybodyKey(tenantId));
-    if (userId !== undefined) {
-      keys.push(userKey(userId));
-      // Its own user is the one in its tenant, and comes last: see #join.
-      if (tenantId !== undefined) keys.push(userKey(userId, tenantId));
+    // What waits is for those who were here when it was published, everybody included.
+    this.#fanout.settle();
+    const everybody = this.#registry.add(client);
+    const keys: string[] = [];
+    if (tenantId !== undefined) {
+      keys.push(everybodyKey(tenantId));
+      // Its own user is the one in its tenant.
+      if (userId !== undefined) keys.push(userKey(userId));
     }
-    const own = userId === undefined ? undefined : keys[keys.length - 1];
-    for (const topic of new Set(topics)) pushTopicKeys(keys, topic, tenantId);
-    const joined = this.#join(client, keys, own);
+    const own = userId === undefined ? undefined : userKey(userId, tenantId);
+    if (topics.length === 1) pushTopicKeys(keys, topics[0]!, tenantId);
+    else for (const topic of new Set(topics)) pushTopicKeys(keys, topic, tenantId);
+    const joined = this.#join(client, keys, own, everybody);
     // Interest in what is sent to this client alone; the registry finds it by its id.
     const alone = joinOn(this.#bus, clientKey(client.id));
     return alone === undefined ? joined : { whenJoined: Promise.all([joined.whenJoined, alone]) };
@@ -51,7 +56,7 @@ export class Membership {
   /** Undefined where the client has the topic already. */
   addTopic(client: Client, topic: string): Joined | undefined {
     if (client.isOn(topicKey(topic))) return undefined;
-    return this.#join(client, topicKeys(topic, client.identity.tenantId), undefined);
+    return this.#join(client, topicKeys(topic, client.identity.tenantId));
   }
 
   /** True where the client had the topic. */
@@ -60,14 +65,17 @@ export class Membership {
     const channels = client.channels.filter((channel) => keys.includes(channel.key));
     this.#fanout.settle();
     for (const channel of channels) this.#leave(client, channel);
+    client.left(channels);
     return channels.length > 0;
   }
 
-  /** Takes a client off every channel. */
+  /** Takes a client out of the map of all, and off every channel. */
   leaveAll(client: Client): void {
     this.#fanout.settle();
-    const { channels } = client;
-    while (channels.length > 0) this.#leave(client, channels[channels.length - 1]!);
+    const isLast = this.#registry.remove(client);
+    for (const channel of client.channels) this.#leave(client, channel);
+    client.leftAll();
+    if (isLast) this.#leaveBus(everybodyKey());
     this.#bus.leave(clientKey(client.id));
   }
 
@@ -98,19 +106,21 @@ export class Membership {
     };
   }
 
-  #join(client: Client, keys: readonly string[], own: string | undefined): Joined {
+  #join(client: Client, keys: readonly string[], own?: string, everybody?: Channel): Joined {
     this.#fanout.settle();
-    let waits: PromiseLike<unknown>[] | undefined;
-    const channels = keys.map((key) => this.#registry.join(client, key, key === own));
-    client.channels = client.channels.length === 0 ? channels : [...client.channels, ...channels];
-    for (const { key, size } of channels) {
-      // Interest begins with the first client.
-      const joining = size > 1 ? this.#joining.get(key) : this.#joinBus(key);
-      if (joining === undefined) continue;
-      waits ??= [];
-      waits.push(joining);
-    }
-    return { whenJoined: waits === undefined ? undefined : Promise.all(waits) };
+    const waits: PromiseLike<unknown>[] = [];
+    const channels = keys.map((key) => this.#registry.join(client, key));
+    client.joined(channels);
+    if (everybody !== undefined) this.#awaitInterest(everybody, waits);
+    if (own !== undefined) this.#awaitInterest(this.#registry.join(client, own, true), waits);
+    for (const channel of channels) this.#awaitInterest(channel, waits);
+    return waits.length === 0 ? JOINED : { whenJoined: Promise.all(waits) };
+  }
+
+  /** Interest begins with the first client; who comes while the bus is still joining waits for the same. */
+  #awaitInterest({ key, size }: Channel, waits: PromiseLike<unknown>[]): void {
+    const joining = size > 1 ? this.#joining.get(key) : this.#joinBus(key);
+    if (joining !== undefined) waits.push(joining);
   }
 
   #joinBus(key: string): PromiseLike<unknown> | undefined {
@@ -128,9 +138,12 @@ export class Membership {
   }
 
   #leave(client: Client, channel: Channel): void {
-    if (!this.#registry.leave(client, channel)) return;
-    this.#joining.delete(channel.key);
-    this.#bus.leave(channel.key);
+    if (this.#registry.leave(client, channel)) this.#leaveBus(channel.key);
+  }
+
+  #leaveBus(key: string): void {
+    this.#joining.delete(key);
+    this.#bus.leave(key);
   }
 }
 

@@ -9,10 +9,9 @@ import type { Clock } from './clock.js';
 import { systemClock } from './clock.js';
 import { SseError } from './errors.js';
 import type { BusEvent, OutgoingEvent } from './event.js';
+import { History } from './history.js';
 import { checkedOptions } from './options.js';
-import { PackedEvents } from './packed-events.js';
-import { type KeySequences, SequenceIndex } from './sequence-index.js';
-import { clientKey } from './topic.js';
+import { isLiveOnly } from './topic.js';
 
 /** Options of {@link MemoryBus}. */
 export interface MemoryBusOptions {
@@ -33,31 +32,26 @@ function newEpoch(now: number): string {
   return `${now.toString(36)}${(++epochs).toString(36)}${random}`;
 }
 
-/** What the keys of single clients start with. */
-const ONE_CLIENT = clientKey('');
-
 /** The in-memory bus: the default of a {@link Broker}. */
 export class MemoryBus implements Bus {
   readonly name = 'memory';
   readonly #historySize: number;
-  readonly #historyBytes: number;
-  readonly #historyTtl: number;
-  readonly #clock: Clock;
   readonly #prefix: string;
-  readonly #index = new SequenceIndex();
-  readonly #events = new PackedEvents((sequence) => this.#prefix + sequence);
+  readonly #history: History;
   #receiver: BusReceiver | undefined = undefined;
   #sequence = 0;
-  #stopExpiry: (() => void) | undefined = undefined;
 
   /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
   constructor(options: MemoryBusOptions = {}) {
     checkedOptions(options, ['historySize', 'historyBytes', 'historyTtl', 'clock']);
-    this.#historySize = options.historySize ?? 0;
-    this.#historyBytes = options.historyBytes ?? 64 * 1024 * 1024;
-    this.#historyTtl = options.historyTtl ?? 0;
-    this.#clock = options.clock ?? systemClock;
-    this.#prefix = `${newEpoch(this.#clock.now())}-`;
+    const { historySize = 0, historyBytes = 64 * 1024 * 1024, historyTtl = 0, clock = systemClock } = options;
+    this.#historySize = historySize;
+    this.#prefix = `${newEpoch(clock.now())}-`;
+    this.#history = new History(
+      { historySize, historyBytes, historyTtl },
+      clock,
+      (sequence) => this.#prefix + sequence,
+    );
   }
 
   start(receiver: BusReceiver): void {
@@ -78,20 +72,14 @@ export class MemoryBus implements Bus {
     event.id = id;
     event.sequence = sequence;
     event.frame = undefined;
-    if (this.#historySize > 0) this.#store(event);
-    else this.#index.markLost(event.key, sequence);
+    if (!isLiveOnly(event.key)) this.#history.push(event);
     this.#receiver?.deliver(event);
     return id;
   }
 
   join(): void {}
 
-  leave(key: string): void {
-    // What was sent to one connection ends with it: nobody can ask for it again.
-    if (!key.startsWith(ONE_CLIENT)) return;
-    for (let known = this.#index.get(key); known !== undefined; known = this.#index.get(key)) this.#drop(known);
-    this.#index.forget(key);
-  }
+  leave(_key: string): void {}
 
   head(): Head {
     return { id: this.#prefix + this.#sequence, sequence: this.#sequence };
@@ -101,27 +89,18 @@ export class MemoryBus implements Bus {
     const head = this.head();
     const cursor = this.#sequenceOf(after);
     if (typeof cursor === 'string') return { events: [], more: false, head, loss: cursor, completeAfter: head.id };
-    this.#expire();
-
-    const { sequences, more, lostThrough } = this.#index.page({ keys, after: cursor, limit, max });
-    const events = sequences.map((sequence) => this.#events.get(sequence));
+    const { events, more, lostThrough } = this.#history.page(keys, cursor, limit, max);
     if (lostThrough <= cursor) return { events, more, head };
     const loss = this.#historySize > 0 ? 'evicted' : 'disabled';
     return { events, more, head, loss, completeAfter: this.#prefix + lostThrough };
   }
 
   status(): BusStatus {
-    const details = {
-      historyKeys: this.#index.size,
-      historyEvents: this.#events.length,
-      historyBytes: this.#events.bytes,
-    };
-    return { state: 'up', details };
+    return { state: 'up', details: this.#history.details };
   }
 
   close(): void {
-    this.#stopExpiry?.();
-    this.#stopExpiry = undefined;
+    this.#history.close();
     this.#receiver = undefined;
   }
 
@@ -132,41 +111,5 @@ export class MemoryBus implements Bus {
     if (id.slice(0, dash + 1) !== this.#prefix) return /^[a-z0-9]+$/.test(id.slice(0, dash)) ? 'epoch' : 'unknown';
     const sequence = Number(digits);
     return sequence <= this.#sequence ? sequence : 'unknown';
-  }
-
-  #store(event: BusEvent): void {
-    const key = this.#index.get(event.key) ?? this.#index.add(event.key);
-    key.push(event.sequence);
-    this.#events.push(event, key, this.#historyTtl > 0 ? this.#clock.now() : 0);
-    if (key.length > this.#historySize) this.#drop(key);
-    while (this.#historyBytes > 0 && this.#events.bytes > this.#historyBytes) this.#dropOldest();
-    if (this.#historyTtl > 0) {
-      this.#expire();
-      this.#stopExpiry ??= this.#clock.every(Math.max(100, Math.min(this.#historyTtl, 60_000)), () => this.#expire());
-    }
-  }
-
-  #drop(key: KeySequences): void {
-    this.#events.delete(this.#index.drop(key));
-  }
-
-  #dropOldest(): void {
-    const oldest = this.#events.oldest();
-    // The oldest of all is the oldest of its key.
-    if (oldest !== undefined) this.#drop(oldest.key);
-  }
-
-  #expire(): void {
-    if (this.#historyTtl === 0) return;
-    const limit = this.#clock.now() - this.#historyTtl;
-    let oldest = this.#events.oldest();
-    while (oldest !== undefined && oldest.storedAt <= limit) {
-      this.#dropOldest();
-      oldest = this.#events.oldest();
-    }
-    if (oldest === undefined) {
-      this.#stopExpiry?.();
-      this.#stopExpiry = undefined;
-    }
   }
 }

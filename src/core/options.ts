@@ -4,6 +4,7 @@ import type { Bus } from './bus.js';
 import { type Clock, systemClock } from './clock.js';
 import { SseError, shown } from './errors.js';
 import type { Serializer } from './event.js';
+import { nameProblem } from './topic.js';
 
 /** What happens when a client's buffer is full: see docs/guides/slow-clients.md. */
 export type OverflowPolicy = 'disconnect' | 'drop-oldest' | 'drop-newest';
@@ -50,8 +51,13 @@ export interface BrokerOptions {
   enableTopics?: boolean | undefined;
   /** Most clients of this node. Default 0: no limit. */
   maxConnections?: number | undefined;
-  /** Most clients of one user on this node. Default 0: no limit. */
+  /** Most clients of one user. Default 0: no limit. */
   maxConnectionsPerUser?: number | undefined;
+  /**
+   * Whether `maxConnectionsPerUser` counts the clients of this node, or of all nodes that share the bus: those that this
+   * node knows of, so that a user who connects to several nodes in the same moment may get a few more. Default `node`.
+   */
+  connectionLimitScope?: 'node' | 'cluster' | undefined;
   /** Most topics of one client. Default 100; 0: no limit. */
   maxTopicsPerClient?: number | undefined;
   /** Largest data of an event, in bytes of UTF-8. Default 1 MiB; 0: no limit. */
@@ -68,6 +74,21 @@ export interface BrokerOptions {
   historyTtl?: number | undefined;
   /** Most events replayed to one client that comes back; beyond them it is told a gap. Default 10 000; 0: no limit. */
   maxReplayEvents?: number | undefined;
+  /**
+   * Whether this node takes part in what nodes that share a bus tell each other: presence, calls for clients of other
+   * nodes, figures of all. Default true; without meaning where the bus is of one process.
+   */
+  cluster?: boolean | undefined;
+  /** How this node is called in figures, for people: a host name, say. Default: not at all. */
+  nodeName?: string | undefined;
+  /** Silence in ms after which another node counts as gone; it says that it is there three times as often. Default 15 000. */
+  nodeTimeout?: number | undefined;
+  /** How long a call for clients of other nodes waits for their answers, in ms. Default 5 000. */
+  nodeAnswerTimeout?: number | undefined;
+  /** How long a user stays online after the last of its streams has ended, in ms. Default 10 000; 0: not at all. */
+  presenceGrace?: number | undefined;
+  /** Most streams of users that presence keeps in mind, of all nodes. Default 1 000 000; 0: no limit. */
+  maxPresence?: number | undefined;
   /** Turns data that is not a string into text. Default `JSON.stringify`. */
   serialize?: Serializer | undefined;
   /** Makes client ids; they must be unique over all nodes. Default UUID v4. */
@@ -92,6 +113,7 @@ export const DEFAULT_OPTIONS = Object.freeze({
   enableTopics: true,
   maxConnections: 0,
   maxConnectionsPerUser: 0,
+  connectionLimitScope: 'node' as 'node' | 'cluster',
   maxTopicsPerClient: 100,
   maxEventBytes: 1024 * 1024,
   retry: 3_000,
@@ -100,6 +122,11 @@ export const DEFAULT_OPTIONS = Object.freeze({
   historyBytes: 64 * 1024 * 1024,
   historyTtl: 0,
   maxReplayEvents: 10_000,
+  cluster: true,
+  nodeTimeout: 15_000,
+  nodeAnswerTimeout: 5_000,
+  presenceGrace: 10_000,
+  maxPresence: 1_000_000,
 });
 
 const DEFAULT_MEANS = Object.freeze({
@@ -108,10 +135,13 @@ const DEFAULT_MEANS = Object.freeze({
   clock: systemClock,
 });
 
+/** What has no default. */
+type OptionalMeans = 'bus' | 'logger' | 'nodeName';
+
 type Resolved<T> = { readonly [K in keyof T]-?: Exclude<T[K], undefined> };
 
 /** Options with every default filled in. */
-export type ResolvedOptions = Resolved<Omit<BrokerOptions, 'bus' | 'logger'>> & Pick<BrokerOptions, 'bus' | 'logger'>;
+export type ResolvedOptions = Resolved<Omit<BrokerOptions, OptionalMeans>> & Pick<BrokerOptions, OptionalMeans>;
 
 type Check = (value: unknown) => string | undefined;
 
@@ -122,6 +152,8 @@ const duration: Check = (value) =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 31
     ? undefined
     : 'a whole number of ms from 0 to 2147483647';
+const LEASE = 'a whole number of ms from 100 to 2147483647';
+const ANSWER = 'a whole number of ms from 1 to 2147483647';
 const flag: Check = (value) => (typeof value === 'boolean' ? undefined : 'true or false');
 const callback: Check = (value) => (typeof value === 'function' ? undefined : 'a function');
 const oneOf =
@@ -150,6 +182,7 @@ const CHECKS: Readonly<Record<keyof BrokerOptions, Check>> = {
   enableTopics: flag,
   maxConnections: count,
   maxConnectionsPerUser: count,
+  connectionLimitScope: oneOf('node', 'cluster'),
   maxTopicsPerClient: count,
   maxEventBytes: count,
   retry: duration,
@@ -158,6 +191,12 @@ const CHECKS: Readonly<Record<keyof BrokerOptions, Check>> = {
   historyBytes: count,
   historyTtl: duration,
   maxReplayEvents: count,
+  cluster: flag,
+  nodeName: (value) => (nameProblem(value) === undefined ? undefined : 'a name of 1 to 256 characters'),
+  nodeTimeout: (value) => (duration(value) === undefined && (value as number) >= 100 ? undefined : LEASE),
+  nodeAnswerTimeout: (value) => (duration(value) === undefined && (value as number) > 0 ? undefined : ANSWER),
+  presenceGrace: duration,
+  maxPresence: count,
   serialize: callback,
   createId: callback,
   clock: having('now', 'monotonic', 'every'),

@@ -3,83 +3,62 @@
  *
  * A history of a hundred thousand events as objects is copied twice while it is young and looked through ever after: it
  * made publishing cost more than twice as much (bench/replay.mjs). So 256 consecutive events are packed together: their
- * texts into one Buffer, their numbers into one array. An event becomes an object again when it is read, and then stays in
- * a cache for a while, with its encoded frame. The newest events, not yet packed, are the objects that were delivered.
+ * texts into one Buffer, their numbers into a few arrays. An event becomes an object again when it is read, and then stays in
+ * a cache for a while, with its encoded frame. Of the newest events the texts are kept as they came, until there are
+ * enough of them: one long text is copied in a fifth of the time of many short ones.
+ *
+ * The events of one key are a list through the packs: each knows the one before and the one after it. So publishing
+ * touches one small object per key, and otherwise only memory that is written or read in order; with a ring of
+ * sequences per key, publishing to ten thousand keys cost a third more (bench/README.md).
  *
  * Dropped events leave holes. When too much is held for what is kept, packs that are mostly holes are made small.
  */
 import type { BusEvent } from './event.js';
 import { EventCache } from './event-cache.js';
-import type { KeySequences } from './sequence-index.js';
+import {
+  AFTER,
+  Arrays,
+  BEFORE,
+  type Chain,
+  IS_JSON,
+  LINKS,
+  MARKS,
+  MAX_DISTANCE,
+  NUMBERS,
+  PACK_OVERHEAD,
+  Pack,
+  SIZE,
+  SLOTS,
+  type Sparse,
+  START,
+  TIMESTAMP,
+} from './event-pack.js';
 
-const SLOTS = 256;
+/** Packs that are found without a look-up in a Map; a power of two. */
+const NEAR_PACKS = 4_096;
 /** Packs of longer texts stay objects: joining megabytes gains nothing. */
 const PACKED_CHARS = 4 * 1024 * 1024;
 /** A pack of so few events keeps them as objects and nothing else. */
 const SPARSE = 32;
 /** What an event costs besides its text. */
 const EVENT_OVERHEAD = 64;
-/** What a pack costs besides the text. */
-const PACK_OVERHEAD = SLOTS * 50;
 /** For events that are read again and again. */
 const CACHE_BYTES = 16 * 1024 * 1024;
 /** Emptied packs whose arrays are used again. */
 const SPARE_PACKS = 2;
+/** Texts differ a little from pack to pack: a Buffer that fits one more kind is used again more often. */
+const TEXT_STEP = 4 * 1024;
 /** Holes that are always allowed. */
 const SLACK_BYTES = 128 * 1024;
 
-const JSON_FLAG = 1;
-const KEPT_FLAG = 2;
-/** Numbers of one event: where its text ends, timestamp, expiresAt, storedAt. */
-const NUMBERS = 4;
-
-/** The arrays of a pack that is not sparse. */
-class Arrays {
-  readonly keys = new Array<KeySequences | undefined>(SLOTS).fill(undefined);
-  readonly names = new Array<string>(SLOTS).fill('');
-  readonly numbers = new Float64Array(SLOTS * NUMBERS);
-  readonly flags = new Uint8Array(SLOTS);
-  text: Buffer = Buffer.alloc(0);
-}
-
-/** An event of a sparse pack. */
-interface Sparse {
-  readonly event: BusEvent;
-  readonly key: KeySequences;
-  readonly storedAt: number;
-}
-
-class Pack {
-  readonly number: number;
-  arrays: Arrays | undefined;
-  /** The events themselves, until they are packed. */
-  events: (BusEvent | undefined)[] | undefined = new Array(SLOTS).fill(undefined);
-  /** In order; instead of the arrays, when few are left. */
-  sparse: Map<number, Sparse> | undefined = undefined;
-  /** Bytes of `arrays.text` in use. */
-  textBytes = 0;
-  isAscii = true;
-  length = 0;
-  kept = 0;
-  keptBytes = 0;
-  /** Slots before it are dropped. */
-  first = 0;
-  previous: Pack | undefined = undefined;
-  next: Pack | undefined = undefined;
-
-  constructor(number: number, arrays: Arrays) {
-    this.number = number;
-    this.arrays = arrays;
-  }
-}
-
-export class PackedEvents {
+export class PackedEvents<C extends Chain = Chain> {
   readonly #idOf: (sequence: number) => string;
-  readonly #packs = new Map<number, Pack>();
+  readonly #packs = new Map<number, Pack<C>>();
+  readonly #near = new Array<Pack<C> | undefined>(NEAR_PACKS).fill(undefined);
   readonly #cache = new EventCache(CACHE_BYTES);
-  readonly #spare: Arrays[] = [];
-  #oldest: Pack | undefined = undefined;
-  #newest: Pack | undefined = undefined;
+  readonly #spare: Arrays<C>[] = [];
+  #oldest: Pack<C> | undefined = undefined;
+  #newest: Pack<C> | undefined = undefined;
   /** What the packs hold, holes included, and above what they are made small. */
   #heldBytes = 0;
   #heldLimit = 0;
@@ -92,90 +71,209 @@ export class PackedEvents {
     this.#idOf = idOf;
   }
 
-  /** Adds the event after the newest; sequences may leave none out. `storedAt`: ms since 1970. */
-  push(event: BusEvent, key: KeySequences, storedAt: number): void {
-    const number = Math.floor(event.sequence / SLOTS);
-    const slot = event.sequence % SLOTS;
-    let pack = this.#newest;
-    if (pack === undefined || pack.number !== number) pack = this.#open(number, slot);
-    const { keys, names, numbers, flags } = pack.arrays!;
-    const at = slot * NUMBERS;
-    const chars = event.data.length;
-    keys[slot] = key;
-    names[slot] = event.event;
-    numbers[at] = startOf(numbers, slot) + chars;
-    numbers[at + 1] = event.timestamp;
-    numbers[at + 2] = event.expiresAt;
-    numbers[at + 3] = storedAt;
-    flags[slot] = event.json ? JSON_FLAG | KEPT_FLAG : KEPT_FLAG;
-    pack.events![slot] = event;
-    pack.length = slot + 1;
-    pack.kept++;
-    pack.keptBytes += chars;
-    this.length++;
-    this.bytes += chars + EVENT_OVERHEAD;
-    if (pack.length === SLOTS) this.#pack(pack);
+  /**
+   * Adds events after the newest: those of `events` from index `from` up to `to`, each to the chain of the same index.
+   * `storedAt`: when each came, in ms since 1970, where that matters. Many at once, since that takes half the time.
+   */
+  push(
+    events: readonly (BusEvent | undefined)[],
+    chains: readonly (C | undefined)[],
+    storedAt: Float64Array | undefined,
+    from: number,
+    to: number,
+  ): void {
+    for (let next = from; next < to; ) {
+      const { sequence } = events[next]!;
+      let pack = this.#newest;
+      if (pack === undefined || sequence - pack.base >= SLOTS) {
+        pack = this.#open(Math.floor(sequence / SLOTS), sequence % SLOTS);
+      }
+      next = this.#fill(pack, events, chains, storedAt, next, to);
+    }
   }
 
-  /** The event of a sequence that was pushed and not deleted. */
-  get(sequence: number): BusEvent {
-    const pack = this.#packs.get(Math.floor(sequence / SLOTS))!;
-    const slot = sequence % SLOTS;
+  /** {@link push} as far as the pack reaches; gives the index of the first event that has no place in it. */
+  #fill(
+    pack: Pack<C>,
+    events: readonly (BusEvent | undefined)[],
+    chains: readonly (C | undefined)[],
+    storedAt: Float64Array | undefined,
+    from: number,
+    to: number,
+  ): number {
+    const { base } = pack;
+    const arrays = pack.arrays!;
+    const texts = pack.texts!;
+    const { marks, links, numbers } = arrays;
+    const begin = pack.textBytes;
+    let end = begin;
+    let next = from;
+    let slot = 0;
+    for (; next < to; next++) {
+      const event = events[next]!;
+      const { sequence, data, expiresAt } = event;
+      if (sequence - base >= SLOTS) break;
+      slot = sequence - base;
+      const chain = chains[next]!;
+      const before = chain.newest;
+      marks[slot * MARKS + START] = end;
+      marks[slot * MARKS + IS_JSON] = event.json ? 1 : 0;
+      links[slot * LINKS + SIZE] = data.length;
+      numbers[slot * NUMBERS + TIMESTAMP] = event.timestamp;
+      numbers[slot * NUMBERS + BEFORE] = before;
+      arrays.chains[slot] = chain;
+      arrays.names[slot] = event.event;
+      texts[slot] = data;
+      if (expiresAt !== 0) arrays.setExpiry(slot, expiresAt);
+      if (event.priority !== undefined || event.tag !== undefined) arrays.setExtras(slot, event);
+      if (storedAt !== undefined) arrays.setStoredAt(slot, storedAt[next]!);
+      end += data.length;
+      chain.newest = sequence;
+      if (chain.length++ === 0) chain.oldest = sequence;
+      else if (before >= base) links[(before - base) * LINKS + AFTER] = sequence - before;
+      else this.#link(before, sequence);
+    }
+    const added = next - from;
+    pack.textBytes = end;
+    pack.kept += added;
+    pack.keptBytes += end - begin;
+    this.length += added;
+    this.bytes += end - begin + added * EVENT_OVERHEAD;
+    if (slot === SLOTS - 1) this.#finish(pack);
+    return next;
+  }
+
+  /** The event of a sequence that was pushed and not dropped; `pushed` is taken for it where the caller has it still. */
+  get(sequence: number, pushed?: BusEvent): BusEvent {
+    const pack = this.#packOf(sequence);
+    const slot = sequence - pack.base;
     if (pack.sparse !== undefined) return pack.sparse.get(slot)!.event;
-    if (pack.events !== undefined) return pack.events[slot]!;
     let event = this.#cache.get(sequence);
     if (event === undefined) {
-      event = this.#unpack(pack, pack.arrays!, slot);
+      event = pushed ?? this.#unpack(pack, pack.arrays!, slot);
       this.#cache.set(event);
     }
     return event;
   }
 
-  delete(sequence: number): void {
-    const pack = this.#packs.get(Math.floor(sequence / SLOTS))!;
-    const slot = sequence % SLOTS;
+  /** When the event of a sequence that is kept is not worth delivering any more: ms since 1970, 0 for never. */
+  expiresAt(sequence: number): number {
+    const { base, sparse, arrays } = this.#packOf(sequence);
+    const slot = sequence - base;
+    return sparse === undefined ? (arrays!.expiries?.[slot] ?? 0) : sparse.get(slot)!.event.expiresAt;
+  }
+
+  /** Sequence of the event before this one in its chain; meaningless for the oldest. */
+  before(sequence: number): number {
+    const { base, sparse, arrays } = this.#packOf(sequence);
+    const slot = sequence - base;
+    if (sparse !== undefined) return sparse.get(slot)!.before;
+    return asInteger(arrays!.numbers[slot * NUMBERS + BEFORE]!);
+  }
+
+  /** Drops the oldest event of a chain, its `oldest`; gives what {@link expiresAt} said of it. */
+  dropOldestOf(chain: C): number {
+    const sequence = chain.oldest;
+    const pack = this.#packOf(sequence);
+    const { arrays, texts } = pack;
+    const slot = sequence - pack.base;
     let bytes: number;
-    if (pack.sparse !== undefined) {
-      bytes = pack.sparse.get(slot)!.event.data.length;
-      pack.sparse.delete(slot);
+    let expiresAt = 0;
+    if (arrays !== undefined) {
+      const { links, expiries } = arrays;
+      const at = slot * LINKS;
+      bytes = links[at + SIZE]!;
+      links[at + SIZE] = -1;
+      chain.oldest = sequence + links[at + AFTER]!;
+      if (expiries !== undefined) expiresAt = expiries[slot]!;
+      if (texts !== undefined) {
+        texts[slot] = '';
+        pack.hasEarlyHoles = true;
+      }
     } else {
-      const { numbers, flags } = pack.arrays!;
-      bytes = numbers[slot * NUMBERS]! - startOf(numbers, slot);
-      flags[slot] = 0;
-      if (pack.events !== undefined) pack.events[slot] = undefined;
+      const { event, after } = pack.sparse!.get(slot)!;
+      bytes = event.data.length;
+      expiresAt = event.expiresAt;
+      chain.oldest = after;
+      pack.sparse!.delete(slot);
     }
-    pack.kept--;
+    chain.length--;
     pack.keptBytes -= bytes;
     this.length--;
     this.bytes -= bytes + EVENT_OVERHEAD;
-    if (pack.kept === 0 && pack.length === SLOTS) this.#remove(pack);
-    else if (this.#heldBytes > this.#heldLimit) this.#makeSmall();
+    if (--pack.kept === 0 && pack.isFull) this.#remove(pack);
+    return expiresAt;
   }
 
-  /** The oldest event: its key, and when it was stored; undefined where there is none. */
-  oldest(): { readonly key: KeySequences; readonly storedAt: number } | undefined {
+  /** The oldest event's chain; undefined where there is none. */
+  oldestChain(): C | undefined {
+    const pack = this.#oldestKept();
+    if (pack === undefined) return undefined;
+    if (pack.sparse !== undefined) for (const { chain } of pack.sparse.values()) return chain;
+    return pack.arrays!.chains[pack.first];
+  }
+
+  /** When the oldest event was stored, in ms since 1970; Infinity where there is none. */
+  oldestStoredAt(): number {
+    const pack = this.#oldestKept();
+    if (pack === undefined) return Number.POSITIVE_INFINITY;
+    if (pack.sparse !== undefined) for (const { storedAt } of pack.sparse.values()) return storedAt;
+    return pack.arrays!.storedAt?.[pack.first] ?? 0;
+  }
+
+  /** The pack with the oldest event, its `first` being that. */
+  #oldestKept(): Pack<C> | undefined {
     const pack = this.#oldest;
+    // Only the newest pack may be empty: it is filled again.
     if (pack === undefined || pack.kept === 0) return undefined;
-    if (pack.sparse !== undefined) for (const event of pack.sparse.values()) return event;
-    const { flags, keys, numbers } = pack.arrays!;
-    while ((flags[pack.first]! & KEPT_FLAG) === 0) pack.first++;
-    return { key: keys[pack.first]!, storedAt: numbers[pack.first * NUMBERS + 3]! };
+    if (pack.sparse === undefined) {
+      const { links } = pack.arrays!;
+      while (links[pack.first * LINKS + SIZE]! < 0) pack.first++;
+    }
+    return pack;
   }
 
-  #open(number: number, slot: number): Pack {
-    const pack = new Pack(number, this.#spare.pop() ?? new Arrays());
+  #packOf(sequence: number): Pack<C> {
+    const number = Math.floor(sequence / SLOTS);
+    const near = this.#near[number & (NEAR_PACKS - 1)];
+    return near !== undefined && near.number === number ? near : this.#packs.get(number)!;
+  }
+
+  /** Notes `after` as the one behind `before`, which is not in the newest pack. */
+  #link(before: number, after: number): void {
+    const pack = this.#packOf(before);
+    const slot = before - pack.base;
+    // A quiet key's next event may come billions of events later. There is room for that where there are no arrays.
+    if (after - before > MAX_DISTANCE && pack.arrays !== undefined) this.#makeSparse(pack, pack.arrays);
+    if (pack.sparse === undefined) pack.arrays!.links[slot * LINKS + AFTER] = after - before;
+    else pack.sparse.get(slot)!.after = after;
+  }
+
+  #open(number: number, slot: number): Pack<C> {
+    const unfinished = this.#newest;
+    // Its last slots are of events that are not kept.
+    if (unfinished !== undefined && !unfinished.isFull) this.#finish(unfinished);
+    const pack = new Pack<C>(number, this.#spare.pop() ?? new Arrays());
     pack.first = slot;
-    if (slot > 0) pack.arrays!.numbers[(slot - 1) * NUMBERS] = 0;
     pack.previous = this.#newest;
     if (this.#newest === undefined) this.#oldest = pack;
     else this.#newest.next = pack;
     this.#newest = pack;
     this.#packs.set(number, pack);
+    this.#near[number & (NEAR_PACKS - 1)] = pack;
     return pack;
   }
 
-  #remove(pack: Pack): void {
+  #finish(pack: Pack<C>): void {
+    pack.isFull = true;
+    if (pack.kept === 0) this.#remove(pack);
+    else this.#pack(pack);
+  }
+
+  #remove(pack: Pack<C>): void {
     this.#packs.delete(pack.number);
+    const near = pack.number & (NEAR_PACKS - 1);
+    if (this.#near[near] === pack) this.#near[near] = undefined;
     if (pack.previous === undefined) this.#oldest = pack.next;
     else pack.previous.next = pack.next;
     if (pack.next === undefined) this.#newest = pack.previous;
@@ -183,106 +281,122 @@ export class PackedEvents {
     this.#release(pack);
   }
 
-  #release(pack: Pack): void {
+  #release(pack: Pack<C>): void {
     const { arrays } = pack;
     if (arrays === undefined) return;
-    if (pack.events === undefined) this.#heldBytes -= pack.textBytes + PACK_OVERHEAD;
+    if (pack.texts === undefined) this.#heldBytes -= pack.textBytes + PACK_OVERHEAD;
     pack.arrays = undefined;
-    arrays.flags.fill(0);
+    arrays.links.fill(-1);
+    arrays.expiries = undefined;
+    arrays.storedAt = undefined;
+    arrays.extras = undefined;
     if (this.#spare.length < SPARE_PACKS) this.#spare.push(arrays);
   }
 
   /** Texts of a full pack into one Buffer. */
-  #pack(pack: Pack): void {
+  #pack(pack: Pack<C>): void {
     if (pack.keptBytes > PACKED_CHARS) return;
-    const events = pack.events!;
+    const texts = pack.texts!;
     const arrays = pack.arrays!;
-    const { numbers } = arrays;
-    const parts: string[] = [];
-    for (const event of events) if (event !== undefined) parts.push(event.data);
-    const text = parts.join('');
+    const text = texts.join('');
     const bytes = Buffer.byteLength(text);
     const isAscii = bytes === text.length;
-    if (!isAscii) {
-      const sum = parts.reduce((total, part) => total + Buffer.byteLength(part), 0);
-      // Halves of a surrogate pair met at the seam of two texts: such a pack stays as it is.
-      if (sum !== bytes) return;
-      this.bytes += bytes - pack.keptBytes;
-      pack.keptBytes = bytes;
+    if ((!isAscii || pack.hasEarlyHoles) && !this.#place(pack, arrays, bytes)) return;
+    if (arrays.text.length < bytes || arrays.text.length > 2 * bytes + TEXT_STEP) {
+      arrays.text = Buffer.allocUnsafeSlow(Math.ceil(bytes / TEXT_STEP) * TEXT_STEP);
     }
-    // Events that were dropped meanwhile have no text.
-    let end = 0;
-    for (let slot = 0; slot < SLOTS; slot++) {
-      const data = events[slot]?.data;
-      if (data !== undefined) end += isAscii ? data.length : Buffer.byteLength(data);
-      numbers[slot * NUMBERS] = end;
-    }
-    if (arrays.text.length < bytes || arrays.text.length > bytes * 2) arrays.text = Buffer.allocUnsafeSlow(bytes);
     if (isAscii) arrays.text.write(text, 0, 'latin1');
     else arrays.text.write(text, 0, 'utf8');
     pack.isAscii = isAscii;
     pack.textBytes = bytes;
-    pack.events = undefined;
+    pack.texts = undefined;
     this.#heldBytes += bytes + PACK_OVERHEAD;
     this.#heldLimit = Math.max(this.#heldLimit, this.bytes + SLACK_BYTES);
-    if (pack.kept === 0) this.#remove(pack);
+    if (this.#heldBytes > this.#heldLimit) this.#makeSmall();
   }
 
-  #unpack(pack: Pack, { keys, names, numbers, flags, text }: Arrays, slot: number): BusEvent {
-    const sequence = pack.number * SLOTS + slot;
-    const end = numbers[slot * NUMBERS]!;
-    return {
+  /** Where texts are in bytes of UTF-8, without what was dropped; false where they cannot be told apart in it. */
+  #place(pack: Pack<C>, { marks, links }: Arrays<C>, bytes: number): boolean {
+    const sizes = pack.texts!.map((text) => Buffer.byteLength(text));
+    // Halves of a surrogate pair met at the seam of two texts: such a pack stays as it is.
+    if (sizes.reduce((total, size) => total + size, 0) !== bytes) return false;
+    let end = 0;
+    for (let slot = 0; slot < SLOTS; slot++) {
+      if (links[slot * LINKS + SIZE]! < 0) continue;
+      marks[slot * MARKS + START] = end;
+      links[slot * LINKS + SIZE] = sizes[slot]!;
+      end += sizes[slot]!;
+    }
+    this.bytes += bytes - pack.keptBytes;
+    pack.keptBytes = bytes;
+    return true;
+  }
+
+  #unpack(
+    { base, texts, isAscii }: Pack<C>,
+    { chains, names, marks, links, numbers, expiries, extras, text }: Arrays<C>,
+    slot: number,
+  ): BusEvent {
+    const sequence = base + slot;
+    const start = marks[slot * MARKS + START]!;
+    const event: BusEvent = {
       id: this.#idOf(sequence),
       sequence,
-      key: keys[slot]!.key,
+      key: chains[slot]!.key,
       event: names[slot]!,
-      data: text.toString(pack.isAscii ? 'latin1' : 'utf8', startOf(numbers, slot), end),
-      json: (flags[slot]! & JSON_FLAG) !== 0,
-      timestamp: numbers[slot * NUMBERS + 1]!,
-      expiresAt: numbers[slot * NUMBERS + 2]!,
+      data: texts?.[slot] ?? text.toString(isAscii ? 'latin1' : 'utf8', start, start + links[slot * LINKS + SIZE]!),
+      json: marks[slot * MARKS + IS_JSON] === 1,
+      timestamp: numbers[slot * NUMBERS + TIMESTAMP]!,
+      expiresAt: expiries?.[slot] ?? 0,
       frame: undefined,
     };
+    const extra = extras?.get(slot);
+    return extra === undefined ? event : { ...event, ...extra };
   }
 
   /** Packs that are mostly holes let go of them: all at once, so that it costs little per event that was dropped. */
   #makeSmall(): void {
     for (let pack = this.#oldest; pack !== undefined; pack = pack.next) {
-      if (pack.arrays === undefined || pack.events !== undefined) continue;
+      if (pack.arrays === undefined || pack.texts !== undefined) continue;
       if (pack.kept <= SPARSE) this.#makeSparse(pack, pack.arrays);
       else if (pack.keptBytes * 2 < pack.textBytes) this.#closeHoles(pack, pack.arrays);
     }
     this.#heldLimit = Math.max(this.bytes, 1.25 * this.#heldBytes) + SLACK_BYTES;
   }
 
-  #makeSparse(pack: Pack, arrays: Arrays): void {
-    const sparse = new Map<number, Sparse>();
+  #makeSparse(pack: Pack<C>, arrays: Arrays<C>): void {
+    const sparse = new Map<number, Sparse<C>>();
     let chars = 0;
     for (let slot = 0; slot < SLOTS; slot++) {
-      if ((arrays.flags[slot]! & KEPT_FLAG) === 0) continue;
+      if (arrays.links[slot * LINKS + SIZE]! < 0) continue;
       const event = this.#unpack(pack, arrays, slot);
-      const storedAt = arrays.numbers[slot * NUMBERS + 3]!;
-      sparse.set(slot, { event: this.#cache.get(event.sequence) ?? event, key: arrays.keys[slot]!, storedAt });
+      const { sequence } = event;
+      sparse.set(slot, {
+        event: this.#cache.get(sequence) ?? event,
+        chain: arrays.chains[slot]!,
+        storedAt: arrays.storedAt?.[slot] ?? 0,
+        before: this.before(sequence),
+        after: sequence + arrays.links[slot * LINKS + AFTER]!,
+      });
       chars += event.data.length;
     }
     this.bytes += chars - pack.keptBytes;
     pack.keptBytes = chars;
     this.#release(pack);
+    pack.texts = undefined;
     pack.sparse = sparse;
   }
 
-  #closeHoles(pack: Pack, arrays: Arrays): void {
-    const { numbers, flags } = arrays;
+  #closeHoles(pack: Pack<C>, arrays: Arrays<C>): void {
+    const { marks, links } = arrays;
     const text = Buffer.allocUnsafeSlow(pack.keptBytes);
-    let start = 0;
     let end = 0;
     for (let slot = 0; slot < SLOTS; slot++) {
-      const oldEnd = numbers[slot * NUMBERS]!;
-      if ((flags[slot]! & KEPT_FLAG) !== 0) {
-        arrays.text.copy(text, end, start, oldEnd);
-        end += oldEnd - start;
-      }
-      start = oldEnd;
-      numbers[slot * NUMBERS] = end;
+      const size = links[slot * LINKS + SIZE]!;
+      if (size < 0) continue;
+      const start = marks[slot * MARKS + START]!;
+      marks[slot * MARKS + START] = end;
+      end += arrays.text.copy(text, end, start, start + size);
     }
     this.#heldBytes -= pack.textBytes - end;
     pack.textBytes = end;
@@ -290,7 +404,10 @@ export class PackedEvents {
   }
 }
 
-/** Where the text of `slot` begins: where the one before ends. */
-function startOf(numbers: Float64Array, slot: number): number {
-  return slot === 0 ? 0 : numbers[(slot - 1) * NUMBERS]!;
+/**
+ * A sequence out of a Float64Array. V8 takes it for a fraction, and everything it is calculated with or written to as well,
+ * until it is told otherwise.
+ */
+function asInteger(sequence: number): number {
+  return sequence < 2 ** 31 ? sequence | 0 : sequence;
 }

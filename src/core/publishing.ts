@@ -5,6 +5,7 @@ import { isSseError, SseError, shown } from './errors.js';
 import {
   type BusEvent,
   checkEventName,
+  checkPriority,
   checkTimestamp,
   checkTtl,
   type OutgoingEvent,
@@ -14,6 +15,7 @@ import {
 import type { ResolvedOptions } from './options.js';
 import type { AudienceKind } from './sender.js';
 import {
+  checkClientId,
   checkTenantId,
   checkTopic,
   checkUserId,
@@ -31,10 +33,11 @@ export interface PublishingHost {
   readonly isClosed: boolean;
   /** Starts the bus where it has not been; a promise while that takes time. */
   start(): void | Promise<void>;
-  /** The same for what is sent to one client, which also waits until the bus delivers to that. */
-  startFor(clientId: string): void | Promise<void>;
-  /** Throws where there is no such client, or not in that tenant. */
-  checkClient(clientId: string, tenantId: string | undefined): void;
+  /**
+   * The same for what is sent to one client, which also waits until the bus delivers to that. Throws or rejects where there
+   * is no such client on any node, or not in that tenant.
+   */
+  startFor(clientId: string, tenantId: string | undefined): void | Promise<void>;
   published(id: string, event: OutgoingEvent): void;
   failed(error: unknown): void;
 }
@@ -58,11 +61,9 @@ export class Publishing {
     let result: string | Promise<string>;
     let outgoing: OutgoingEvent;
     try {
-      outgoing = this.#outgoing(kind, name, event, data, options, tenantId);
-      const started = kind === 'client' ? this.#host.startFor(name) : this.#host.start();
-      result = isThenable(started)
-        ? started.then(() => this.#host.bus.publish(outgoing))
-        : this.#host.bus.publish(outgoing);
+      outgoing = this.prepare(kind, name, event, data, options, tenantId);
+      const started = kind === 'client' ? this.#host.startFor(name, tenantOf(options, tenantId)) : this.#host.start();
+      result = this.#publish(outgoing, started);
     } catch (error) {
       return this.#rejected(error);
     }
@@ -83,8 +84,31 @@ export class Publishing {
     return published;
   }
 
-  /** In the shape of an event that a bus has completed: a bus in this process need not copy it. */
-  #outgoing(
+  /**
+   * An event that {@link prepare} made, or one like it. Gives its id, at once with a bus of this process. Errors are thrown or
+   * rejected, and not told.
+   */
+  publishPrepared(outgoing: OutgoingEvent): string | Promise<string> {
+    const checked = (id: string): string => {
+      if (typeof id !== 'string') throw noId(id);
+      this.#host.published(id, outgoing);
+      return id;
+    };
+    const result = this.#publish(outgoing, this.#host.start());
+    return isThenable(result) ? result.then(checked) : checked(result);
+  }
+
+  #publish(outgoing: OutgoingEvent, started: void | Promise<void>): string | Promise<string> {
+    if (isThenable(started)) return started.then(() => this.#host.bus.publish(outgoing));
+    return this.#host.bus.publish(outgoing);
+  }
+
+  /**
+   * Checks; data becomes text. In the shape of an event that a bus has completed: a bus in this process need not copy it.
+   *
+   * @throws {SseError} as the send methods reject
+   */
+  prepare(
     kind: AudienceKind,
     name: string,
     event: string,
@@ -97,8 +121,8 @@ export class Publishing {
     }
     const { clock, maxEventBytes, serialize } = this.#host.options;
     const now = clock.now();
-    return {
-      key: this.#keyOf(kind, name, tenantOf(options, tenantId)),
+    const prepared: BusEvent = {
+      key: this.#checkedKey(kind, name, tenantOf(options, tenantId)),
       event: checkEventName(event),
       data: serializeData(data, serialize, maxEventBytes),
       json: typeof data !== 'string',
@@ -108,21 +132,18 @@ export class Publishing {
       sequence: 0,
       frame: undefined,
     };
+    // Most events have none, and are of one shape.
+    const priority = options?.priority === undefined ? 0 : checkPriority(options.priority);
+    return priority === 0 ? prepared : { ...prepared, priority };
   }
 
-  #keyOf(kind: AudienceKind, name: string, tenantId: string | undefined): string {
-    switch (kind) {
-      case 'user':
-        return userKey(checkUserId(name), tenantId);
-      case 'topic':
-        if (!this.#host.options.enableTopics) throw topicsDisabled();
-        return topicKey(checkTopic(name), tenantId);
-      case 'everybody':
-        return everybodyKey(tenantId);
-      default:
-        this.#host.checkClient(name, tenantId);
-        return clientKey(name);
-    }
+  #checkedKey(kind: AudienceKind, name: string, tenantId: string | undefined): string {
+    if (kind === 'user') checkUserId(name);
+    else if (kind === 'topic') {
+      if (!this.#host.options.enableTopics) throw topicsDisabled();
+      checkTopic(name);
+    } else if (kind === 'client') checkClientId(name);
+    return keyOf(kind, name, tenantId);
   }
 
   /**
@@ -136,6 +157,20 @@ export class Publishing {
     const rejected = Promise.reject(known);
     rejected.catch(() => this.#host.failed(known));
     return rejected;
+  }
+}
+
+/** The channel key of an audience whose names were checked. */
+export function keyOf(kind: AudienceKind, name: string, tenantId: string | undefined): string {
+  switch (kind) {
+    case 'user':
+      return userKey(name, tenantId);
+    case 'topic':
+      return topicKey(name, tenantId);
+    case 'everybody':
+      return everybodyKey(tenantId);
+    default:
+      return clientKey(name);
   }
 }
 

@@ -4,6 +4,9 @@
  * While this runs, live frames are held here. History is read page by page, as the socket drains, up to the head; then
  * the held frames that are newer go out and the client is live. What a client reads is never copied for it: pages
  * are references to shared frames, and when more is held than `HOLD_FRAMES`, all of it is let go, because history has it.
+ * What was sent to this client alone is in no history: it is held apart, and goes out in its place between the others.
+ *
+ * A client with a mailbox (mailbox.ts) gets what waits there in between, in rounds: see {@link Round}.
  *
  * The cursor that a client keeps must never run ahead of what it has got, wherever the stream is cut: the
  * `connected` event carries the head only where nothing is missing, else what the client asked with; after the replay a
@@ -14,10 +17,13 @@ import type { Bus, Head, ReadResult } from './bus.js';
 import { EVENT_ID } from './bus.js';
 import type { Client, Holder } from './client.js';
 import { isThenable } from './diagnostics.js';
-import { controlFrame, type Encoded, type EventText, type Frame, frameOf } from './frame.js';
-import { type Gap, gapFrame } from './gap.js';
-import { SharedBatches } from './shared-batches.js';
-import { clientKey } from './topic.js';
+import { controlFrame, type Encoded, type EventText, encodedOf, type Frame, inOrder } from './frame.js';
+import { type Gap, gapFrame, LossFrame } from './gap.js';
+import { type Slice, slicesOf } from './page-slices.js';
+import { Round } from './round.js';
+import { beginningOf, placeOf } from './served.js';
+import { busIdOf, overtakenIn, sectionsOf } from './tagged-id.js';
+import { isLiveOnly } from './topic.js';
 
 /** What a replay needs of the broker. */
 export interface ReplayHost {
@@ -30,82 +36,144 @@ export interface ReplayHost {
   firstFrame(client: Client, id: string | undefined): EventText;
   gapTold(client: Client, gap: Gap): void;
   replayed(events: number): void;
+  dropped(events: number): void;
   failed(client: Client, error: unknown): void;
 }
 
 /** Events read at once. */
 const PAGE_EVENTS = 128;
-/** Of all brokers of this process: frames are theirs alone, so nothing is mixed up. */
-const batches = new SharedBatches();
-
-/** Bytes written at once. */
-const WRITE_BYTES = 64 * 1024;
+const NOTHING_HELD: readonly Frame[] = [];
+const NO_SEQUENCES: ReadonlySet<number> = new Set();
 /** Most live frames held; history has them too. */
 const HOLD_FRAMES = 256;
 
 export class Replay implements Holder {
   readonly #client: Client;
   readonly #host: ReplayHost;
+  /** As it came; undefined where it has none. */
   readonly #requested: string | undefined;
+  /** The id of the bus after which history is read. */
   #cursor: string;
+  /** Sequences of events after it that the client has all the same. */
+  #overtaken: ReadonlySet<number>;
   #isStarted = false;
+  /** There is something to go on with, once the socket takes it. */
+  #isUnderWay = false;
+  #hasFirstFrame = false;
   #isFirst = true;
+  /** What waits in the client's mailbox is being delivered. */
+  #round: Round | undefined = undefined;
   #isReading = false;
-  #page: Frame[] = [];
+  #page: readonly Slice[] = [];
   #pageNext = 0;
   /** Set when the page is the last: what the client has once it is written. */
   #head: Head | undefined = undefined;
   /** The cursor the client has by now; empty where it is its own affair. */
   #told = '';
   #held: Frame[] = [];
+  /** Held frames of this client alone, in order; at most `HOLD_FRAMES`. */
+  #own: Frame[] = [];
+  /** The last of those that was one too many. */
+  #lastOwnDropped: Frame | undefined = undefined;
   #hasLetGo = false;
   /** The last frame that was let go of. */
   #letGoThrough: Frame | undefined = undefined;
+  /** The last loss among what was let go of after which places cannot be compared with those of before. */
+  #letGoEpoch: LossFrame | undefined = undefined;
 
   /** `requested`: the client's Last-Event-ID; undefined where it has none. */
   constructor(client: Client, host: ReplayHost, requested: string | undefined) {
     this.#client = client;
     this.#host = host;
     this.#requested = requested;
-    this.#cursor = requested ?? '';
+    this.#cursor = requested === undefined ? '' : busIdOf(requested);
+    this.#overtaken = requested?.includes('~o') ? new Set(overtakenIn(sectionsOf(requested))) : NO_SEQUENCES;
   }
 
-  /** When the bus has joined: what is published from here on is held. */
-  start(): void {
+  /** When the bus has joined: what is published from here on is held. `head`: where it was asked for already. */
+  start(head?: Promise<Head>): void {
     this.#isStarted = true;
     if (this.#requested !== undefined) {
-      this.proceed();
+      if (this.#client.mailbox?.isDue === true) this.#beginRound(idOr(this.#cursor, ''), false);
+      else this.#goOn();
       return;
     }
     this.#ask(
-      () => this.#host.bus.head(),
-      (head) => {
+      () => head ?? this.#host.bus.head(),
+      (current) => {
         if (this.#client.endIfDue(this.#host.now())) return;
-        this.#writeFirst(head.id);
-        this.#goLiveFrom(head);
+        if (this.#client.mailbox !== undefined) {
+          this.#head = current;
+          this.#cursor = current.id;
+          this.#beginRound(current.id, false);
+          return;
+        }
+        this.#holdAll();
+        this.#writeFirst(current.id);
+        this.#goLiveFrom(current);
+      },
+    );
+  }
+
+  #goOn(): void {
+    this.#isUnderWay = true;
+    this.proceed();
+  }
+
+  /** `base`: what its events' ids begin with; empty where they can have none. */
+  #beginRound(base: string, isAfterLoss: boolean, begun?: (cursor: string | undefined) => void): void {
+    this.#isReading = true;
+    const round = new Round(this.#client, base);
+    this.#ask(
+      () => round.begin(isAfterLoss),
+      () => {
+        this.#isReading = false;
+        this.#round = round;
+        if (begun !== undefined) begun(round.cursor);
+        // Its own id says how far it got, until the next event says more.
+        else this.#writeFirst(idOr(this.#requested ?? '', round.cursor));
+        this.#goOn();
       },
     );
   }
 
   hold(encoded: Encoded): void {
-    if (this.#held.length + encoded.frames.length <= HOLD_FRAMES) {
-      this.#held.push(...encoded.frames);
+    let frames = encoded.frames;
+    if (frames.some(isOwn)) {
+      for (const frame of frames) if (isOwn(frame)) this.#holdOwn(frame);
+      frames = frames.filter((frame) => !isOwn(frame));
+      if (frames.length === 0) return;
+    }
+    if (this.#held.length + frames.length <= HOLD_FRAMES) {
+      this.#held.push(...frames);
       return;
+    }
+    for (const frame of [...this.#held, ...frames]) {
+      if (frame instanceof LossFrame && frame.isBeginning) this.#letGoEpoch = frame;
     }
     this.#held = [];
     this.#hasLetGo = true;
-    this.#letGoThrough = encoded.frames[encoded.frames.length - 1];
+    this.#letGoThrough = frames[frames.length - 1];
   }
 
   proceed(): void {
     // A socket may fill with heartbeats and drain before there is anything to replay.
-    if (!this.#isStarted || this.#requested === undefined) return;
+    if (!this.#isStarted || !this.#isUnderWay) return;
     while (!this.#isReading && !this.#client.endIfDue(this.#host.now()) && !this.#client.isLive) {
-      if (this.#pageNext < this.#page.length) {
+      if (this.#round !== undefined) {
+        this.#goRound(this.#round);
+        if (this.#client.isBlocked) return;
+      } else if (this.#pageNext < this.#page.length) {
         this.#writePage();
         if (this.#client.isBlocked) return;
       } else if (this.#head !== undefined && !this.#hasLetGo) {
-        if (this.#told !== this.#head.id) this.#client.write(controlFrame({ id: this.#head.id }));
+        this.#holdAll();
+        // That was more than is held.
+        if (this.#hasLetGo) continue;
+        const { mailbox } = this.#client;
+        const cursor = this.#head.id + (mailbox?.tag ?? '');
+        const isTold = mailbox === undefined ? busIdOf(this.#told) === cursor : this.#told === cursor;
+        if (!isTold) this.#client.write(controlFrame({ id: cursor }));
         this.#goLive(this.#head);
       } else {
         this.#read();
@@ -113,14 +181,46 @@ export class Replay implements Holder {
     }
   }
 
+  /** What was dispatched so far is of the time before an answer; among it may be a loss that the answer is beyond. */
+  #holdAll(): void {
+    this.#host.settle();
+    this.#client.flush(this.#host.now());
+  }
+
+  #goRound(round: Round): void {
+    round.write(this.#host.now());
+    this.#told = round.told || this.#told;
+    if (this.#client.isBlocked || round.hasMore) return;
+    if (round.isThrough) {
+      this.#round = undefined;
+      return;
+    }
+    this.#isReading = true;
+    this.#ask(
+      () => round.read(),
+      () => {
+        this.#isReading = false;
+        this.proceed();
+      },
+    );
+  }
+
+  #holdOwn(frame: Frame): void {
+    if (this.#own.length < HOLD_FRAMES && this.#lastOwnDropped === undefined) {
+      this.#own.push(frame);
+      return;
+    }
+    this.#lastOwnDropped = frame;
+    this.#host.dropped(1);
+  }
+
   #read(): void {
     this.#isReading = true;
     this.#hasLetGo = false;
     // What was dispatched in this turn stands in history already.
-    this.#host.settle();
-    this.#client.flush(this.#host.now());
-    // Its topics of now, and what was sent to it alone since it is here.
-    const keys = [...this.#client.channels.map(({ key }) => key), clientKey(this.#client.id)];
+    this.#holdAll();
+    // Its topics of now.
+    const keys = this.#client.keys();
     const max = this.#isFirst ? this.#host.maxReplayEvents : 0;
     this.#ask(
       () => this.#host.bus.read({ keys, after: this.#cursor, limit: PAGE_EVENTS, max }),
@@ -128,7 +228,7 @@ export class Replay implements Holder {
         this.#isReading = false;
         if (!isLate) {
           this.#take(page);
-        } else if (this.#client.channels.every(({ key }) => keys.includes(key))) {
+        } else if (this.#client.keys().every((key) => keys.includes(key))) {
           this.#take(page);
           this.proceed();
         } else {
@@ -141,13 +241,16 @@ export class Replay implements Holder {
   }
 
   #take(page: ReadResult): void {
-    if (this.#isFirst) {
-      this.#isFirst = false;
-      if (page.events.length === 0 && page.loss === undefined) this.#writeFirst(page.head.id);
-      else this.#writeFirst(EVENT_ID.test(this.#cursor) ? this.#cursor : undefined);
+    this.#isFirst = false;
+    if (!this.#hasFirstFrame) {
+      const { mailbox } = this.#client;
+      if (page.events.length === 0 && page.loss === undefined) this.#writeFirst(page.head.id + (mailbox?.tag ?? ''));
+      else this.#writeFirst(idOr(this.#requested ?? '', undefined));
     }
-    if (page.loss !== undefined) this.#tellGap(page);
-    this.#page = page.events.map(frameOf);
+    // Sequences of another epoch say nothing about this one.
+    if (page.loss === 'epoch' || page.loss === 'unknown') this.#overtaken = NO_SEQUENCES;
+    if (page.loss !== undefined) this.#takeLoss(page);
+    this.#page = slicesOf(page.events);
     this.#pageNext = 0;
     const last = page.events[page.events.length - 1];
     this.#cursor = page.more && last !== undefined ? last.id : page.head.id;
@@ -158,19 +261,11 @@ export class Replay implements Holder {
   #writePage(): void {
     const now = this.#host.now();
     while (this.#pageNext < this.#page.length && !this.#client.isBlocked) {
-      const frames: Frame[] = [];
-      let bytes = 0;
-      while (this.#pageNext < this.#page.length && bytes < WRITE_BYTES) {
-        const frame = this.#page[this.#pageNext++]!;
-        // Looked at again here: a slow client may have lost a topic since the page was read.
-        if (frame.hasExpired(now) || !this.#client.isOn(frame.source!.key)) continue;
-        frames.push(frame);
-        bytes += frame.bytes;
-      }
-      if (frames.length === 0) continue;
-      const encoded = batches.of(frames);
+      const slice = this.#page[this.#pageNext++]!;
+      const encoded = this.#isAllFor(slice, now) ? slice.encoded : this.#partOf(slice, now);
+      if (encoded === undefined) continue;
       this.#told = encoded.lastId;
-      this.#host.replayed(frames.length);
+      this.#host.replayed(encoded.frames.length);
       this.#client.write(encoded);
     }
     if (this.#pageNext === this.#page.length) {
@@ -179,10 +274,46 @@ export class Replay implements Holder {
     }
   }
 
+  /** Looked at again for each slice: a slow client may have lost a topic since the page was read. */
+  #isAllFor({ expiresAt, keys, hasMail, through }: Slice, now: number): boolean {
+    if (expiresAt <= now || this.#overtaken.size > 0) return false;
+    if (hasMail && this.#client.mailbox !== undefined) return false;
+    for (const key of keys) if (!this.#client.isOn(key)) return false;
+    return this.#own.length === 0 || this.#own[0]!.source!.sequence > through;
+  }
+
+  /** What is for this client now, with its own frames in their places; undefined where there is nothing. */
+  #partOf(slice: Slice, now: number): Encoded | undefined {
+    const frames: Frame[] = [];
+    for (const frame of slice.frames) {
+      while (this.#own.length > 0 && this.#own[0]!.source!.sequence < frame.source!.sequence) {
+        const own = this.#own.shift()!;
+        if (!own.hasExpired(now)) frames.push(own);
+      }
+      if (frame.hasExpired(now) || !this.#client.isOn(frame.source!.key)) continue;
+      if (!this.#overtaken.has(frame.source!.sequence) && !this.#client.hides(frame)) frames.push(frame);
+    }
+    return frames.length === 0 ? undefined : encodedOf(frames);
+  }
+
   #goLive(head: Head): void {
-    const held = this.#held;
+    let held = inOrder(this.#own, this.#held);
+    if (this.#overtaken.size > 0) held = held.filter(({ source }) => !this.#overtaken.has(source?.sequence ?? 0));
+    this.#own = [];
     this.#held = [];
-    this.#client.goLive(held, head.sequence, true);
+    this.#tellOwnDropped();
+    this.#client.goLive(held, head);
+  }
+
+  /** More was sent to this client alone than was held for it: in no history, so it can only be told. */
+  #tellOwnDropped(): void {
+    const dropped = this.#lastOwnDropped;
+    if (dropped === undefined) return;
+    this.#lastOwnDropped = undefined;
+    const requested = this.#told === '' ? null : this.#told;
+    const gap: Gap = { reason: 'overflow', requested, resumedFrom: dropped.lastId };
+    this.#client.write(gapFrame(gap, undefined));
+    this.#host.gapTold(this.#client, gap);
   }
 
   /**
@@ -190,32 +321,49 @@ export class Replay implements Holder {
    * keys were not joined at once. Only what was sent to this client alone is its own from the start.
    */
   #goLiveFrom(head: Head): void {
-    const held = this.#held;
-    const missed = this.#letGoThrough?.source;
+    const held = inOrder(this.#own, this.#held);
+    const missed = this.#letGoThrough;
+    this.#own = [];
     this.#held = [];
-    if (missed === undefined || missed.sequence <= head.sequence) {
-      this.#client.goLive(held, head.sequence, false);
+    this.#tellOwnDropped();
+    const { epoch } = head;
+    // What was let go of last is of the head's epoch: no other began meanwhile, or just that.
+    const isSameEpoch = this.#letGoEpoch === undefined || this.#letGoEpoch.begins(epoch);
+    const isOver = beginningOf(held, epoch) >= 0;
+    if (missed === undefined || isOver || (isSameEpoch && placeOf(missed, epoch) <= head.sequence)) {
+      this.#client.goLive(held, head);
       return;
     }
-    const gap: Gap = { reason: 'overflow', requested: head.id, resumedFrom: missed.id };
+    const gap: Gap = { reason: 'overflow', requested: head.id, resumedFrom: missed.lastId || null };
     this.#client.write(gapFrame(gap, gap.resumedFrom));
-    this.#client.goLive(held, missed.sequence, false);
+    const sequence = missed.source?.sequence;
+    this.#client.goLive(held, isSameEpoch && sequence !== undefined ? { sequence, epoch } : undefined);
     this.#host.gapTold(this.#client, gap);
   }
 
   #writeFirst(id: string | undefined): void {
+    this.#hasFirstFrame = true;
     this.#told = id ?? '';
     this.#client.write(controlFrame(this.#host.firstFrame(this.#client, id)));
   }
 
-  #tellGap(page: ReadResult): void {
+  /** What the bus has lost, the mailbox may have: its round comes before what the bus still has. */
+  #takeLoss(page: ReadResult): void {
+    if (this.#client.mailbox === undefined) {
+      // With `evicted` older events of other audiences may follow: the cursor must not be past them.
+      this.#tellGap(page, page.events.length === 0 ? page.head.id : undefined);
+      return;
+    }
+    const base = page.events.length === 0 ? page.head.id : busIdOf(this.#told);
+    this.#beginRound(base, true, (cursor) => this.#tellGap(page, cursor));
+  }
+
+  #tellGap(page: ReadResult, id: string | undefined): void {
     const gap: Gap = {
       reason: page.loss!,
       requested: this.#told === '' ? null : this.#told,
       resumedFrom: page.completeAfter ?? page.head.id,
     };
-    // With `evicted` older events of other audiences may follow: the cursor must not be past them.
-    const id = page.events.length === 0 ? page.head.id : undefined;
     this.#client.write(gapFrame(gap, id));
     if (id !== undefined) this.#told = id;
     this.#host.gapTold(this.#client, gap);
@@ -240,3 +388,32 @@ export class Replay implements Holder {
     }
   }
 }
+
+/**
+ * Starts a client that has no cursor, on a bus that has joined. Where the bus knows its head there is nothing to wait for
+ * and nothing to hold, so no Replay is made: most connects go that way.
+ */
+export function startFresh(client: Client, host: ReplayHost): void {
+  try {
+    const head = host.bus.head();
+    if (isThenable(head)) {
+      const replay = new Replay(client, host, undefined);
+      client.holder = replay;
+      replay.start(head as Promise<Head>);
+      return;
+    }
+    if (client.endIfDue(host.now())) return;
+    const first = controlFrame(host.firstFrame(client, head.id));
+    // Live before the first byte is out: what a sink publishes from inside its write would find nobody to hold it.
+    client.goLive(NOTHING_HELD, head);
+    client.write(first);
+  } catch (error) {
+    host.failed(client, error);
+  }
+}
+
+/** What came as an id, where it can be written as one. */
+const idOr = <T>(id: string, otherwise: T): string | T => (EVENT_ID.test(id) ? id : otherwise);
+
+/** True for a frame of one client alone. */
+const isOwn = ({ source }: Frame): boolean => source !== undefined && isLiveOnly(source.key);

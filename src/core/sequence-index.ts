@@ -1,62 +1,26 @@
 /**
- * Which sequences a bus keeps for each channel key, and through which it has dropped them. Numbers only: where the
- * events themselves lie is the bus' affair.
+ * Which sequences a bus keeps for each channel key, and what it has dropped of them. Numbers only: where the events
+ * themselves lie is the bus' affair.
  *
- * A key drops from its oldest end alone, so one number says what it lost. Of keys that keep nothing any more that number
- * is remembered for a while; of older ones only the largest of all is, which can tell a gap too many, never one too few.
+ * A key drops from its oldest end alone, so what it lost is one number, or a few where events have a ttl (losses.ts). Of
+ * keys that keep nothing any more it is remembered for a while (lost-keys.ts).
  */
-
-/** Emptied keys of which the newest sequence is remembered; two generations of these. */
-const REMEMBERED_KEYS = 50_000;
+import { type Losses, lostThrough, withLoss } from './losses.js';
+import { LostKeys } from './lost-keys.js';
+import { pageOf } from './page.js';
+import { SequenceRing } from './sequence-ring.js';
 
 /** The sequences of one channel key, oldest first. */
-export class KeySequences {
+export class KeySequences extends SequenceRing {
   readonly key: string;
-  /** Sequence of the newest event that was dropped. */
-  lostThrough: number;
+  losses: Losses;
   /** For the bus: what it calls the key elsewhere. */
   tag = 0;
-  /** A ring whose length is a power of two: nothing is allocated while as many come as go (bench/replay.mjs, `publish`). */
-  #ring: number[] = [0, 0, 0, 0];
-  #first = 0;
-  length = 0;
 
-  constructor(key: string, lostThrough: number) {
+  constructor(key: string, losses: Losses) {
+    super();
     this.key = key;
-    this.lostThrough = lostThrough;
-  }
-
-  at(index: number): number {
-    return this.#ring[(this.#first + index) & (this.#ring.length - 1)]!;
-  }
-
-  push(sequence: number): void {
-    const ring = this.#ring;
-    if (this.length === ring.length) {
-      this.#ring = [...ring.slice(this.#first), ...ring.slice(0, this.#first), ...ring.fill(0)];
-      this.#first = 0;
-    }
-    this.#ring[(this.#first + this.length++) & (this.#ring.length - 1)] = sequence;
-  }
-
-  shift(): number {
-    const sequence = this.#ring[this.#first]!;
-    this.#first = (this.#first + 1) & (this.#ring.length - 1);
-    this.length--;
-    this.lostThrough = sequence;
-    return sequence;
-  }
-
-  /** Index of the first one after `sequence`. */
-  indexAfter(sequence: number): number {
-    let low = 0;
-    let high = this.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.at(middle) <= sequence) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    this.losses = losses;
   }
 }
 
@@ -66,9 +30,11 @@ export interface PageRequest {
   readonly after: number;
   readonly limit: number;
   readonly max: number;
+  /** ms since 1970. */
+  readonly now: number;
 }
 
-export interface Page {
+export interface KeysPage {
   /** In order. */
   readonly sequences: readonly number[];
   readonly more: boolean;
@@ -78,14 +44,13 @@ export interface Page {
 
 export class SequenceIndex {
   readonly #keys = new Map<string, KeySequences>();
-  #young = new Map<string, number>();
-  #old = new Map<string, number>();
-  /** Largest `lostThrough` of a key that is not remembered. */
-  #forgotten: number;
+  readonly #lost: LostKeys;
+  /** Of sequences that are kept: when they are not worth delivering any more. Most events have no ttl. */
+  readonly #expiries = new Map<number, number>();
 
   /** `forgotten`: through which sequence a key that is not known may have lost something. */
   constructor(forgotten = 0) {
-    this.#forgotten = forgotten;
+    this.#lost = new LostKeys(forgotten);
   }
 
   /** Keys with at least one sequence. */
@@ -99,101 +64,50 @@ export class SequenceIndex {
 
   /** Adds a key that {@link get} does not know. */
   add(key: string): KeySequences {
-    const added = new KeySequences(key, this.#rememberedOf(key));
+    const added = new KeySequences(key, this.#lost.of(key));
     this.#keys.set(key, added);
     return added;
   }
 
-  /** Drops the oldest sequence of a key and returns it. */
-  drop(key: KeySequences): number {
+  /** Adds the newest sequence to a key. `expiresAt`: ms since 1970, 0 for never. */
+  push(key: KeySequences, sequence: number, expiresAt: number): void {
+    key.push(sequence);
+    if (expiresAt !== 0) this.#expiries.set(sequence, expiresAt);
+  }
+
+  /** Drops the oldest sequence of a key and returns it. `now`: ms since 1970. */
+  drop(key: KeySequences, now: number): number {
     const sequence = key.shift();
+    const expiresAt = this.#expiries.get(sequence) ?? 0;
+    if (expiresAt !== 0) this.#expiries.delete(sequence);
+    key.losses = withLoss(key.losses, sequence, expiresAt, now);
     if (key.length === 0) {
       this.#keys.delete(key.key);
-      this.markLost(key.key, sequence);
+      this.#lost.set(key.key, key.losses);
     }
     return sequence;
   }
 
   /** A key that keeps nothing lost everything through `sequence`. */
   markLost(key: string, sequence: number): void {
-    this.#young.set(key, sequence);
-    if (this.#young.size < REMEMBERED_KEYS) return;
-    for (const old of this.#old.values()) if (old > this.#forgotten) this.#forgotten = old;
-    this.#old = this.#young;
-    this.#young = new Map();
+    this.#lost.set(key, sequence);
   }
 
-  /** For a key that keeps nothing and that nobody will ask for again. */
-  forget(key: string): void {
-    this.#young.delete(key);
-    this.#old.delete(key);
+  /** Newest sequence that a key cannot serve, whether it is known or not. `now`: ms since 1970. */
+  lostThroughOf(name: string, now = 0): number {
+    return lostThrough(this.#keys.get(name)?.losses ?? this.#lost.of(name), now);
   }
 
-  /** Newest sequence that a key cannot serve, whether it is known or not. */
-  lostThroughOf(name: string): number {
-    return this.#keys.get(name)?.lostThrough ?? this.#rememberedOf(name);
-  }
-
-  page({ keys, after, limit, max }: PageRequest): Page {
-    let lostThrough = 0;
-    let count = 0;
-    const cursors: Cursor[] = [];
+  page({ keys, after, limit, max, now }: PageRequest): KeysPage {
+    let lost = 0;
+    const rings: SequenceRing[] = [];
     for (const name of keys) {
+      lost = Math.max(lost, this.lostThroughOf(name, now));
       const key = this.#keys.get(name);
-      lostThrough = Math.max(lostThrough, key?.lostThrough ?? this.#rememberedOf(name));
-      const index = key?.indexAfter(after) ?? 0;
-      if (key === undefined || index === key.length) continue;
-      cursors.push({ key, index });
-      count += key.length - index;
+      if (key !== undefined) rings.push(key);
     }
-    const sequences: number[] = [];
-    let skip = max > 0 ? Math.max(0, count - max) : 0;
-    while (cursors.length > 0 && sequences.length < limit) {
-      // A run: what the key with the oldest sequence has before any other key's.
-      const { cursor, until } = oldestOf(cursors);
-      const { key } = cursor;
-      do {
-        const sequence = key.at(cursor.index++);
-        if (skip > 0) {
-          skip--;
-          lostThrough = Math.max(lostThrough, sequence);
-        } else {
-          sequences.push(sequence);
-        }
-      } while (cursor.index < key.length && sequences.length < limit && key.at(cursor.index) < until);
-      if (cursor.index === key.length) {
-        cursors[cursors.indexOf(cursor)] = cursors[cursors.length - 1]!;
-        cursors.pop();
-      }
-    }
-    return { sequences, more: cursors.length > 0, lostThrough };
+    const isExpired = (sequence: number) => (this.#expiries.get(sequence) ?? Number.POSITIVE_INFINITY) <= now;
+    const { sequences, more, skippedThrough } = pageOf(rings, { after, limit, max, isExpired });
+    return { sequences, more, lostThrough: Math.max(lost, skippedThrough) };
   }
-
-  #rememberedOf(key: string): number {
-    return this.#young.get(key) ?? this.#old.get(key) ?? this.#forgotten;
-  }
-}
-
-interface Cursor {
-  readonly key: KeySequences;
-  index: number;
-}
-
-/** The cursor at the oldest sequence, and the next one of another. A client has few keys: a scan beats a heap. */
-function oldestOf(cursors: readonly Cursor[]): { cursor: Cursor; until: number } {
-  let best = cursors[0]!;
-  let oldest = best.key.at(best.index);
-  let until = Number.POSITIVE_INFINITY;
-  for (let i = 1; i < cursors.length; i++) {
-    const cursor = cursors[i]!;
-    const sequence = cursor.key.at(cursor.index);
-    if (sequence < oldest) {
-      until = oldest;
-      oldest = sequence;
-      best = cursor;
-    } else if (sequence < until) {
-      until = sequence;
-    }
-  }
-  return { cursor: best, until };
 }

@@ -4,7 +4,7 @@
  */
 import { type Encoded, encodedOf, type Frame } from './frame.js';
 
-/** Batches of at most 64 KiB or one frame each: see `WRITE_BYTES` in replay.ts. */
+/** Batches of at most 64 KiB or one frame each: see `WRITE_BYTES` in page-slices.ts. */
 const REMEMBERED = 16;
 
 export class SharedBatches {

@@ -1,6 +1,7 @@
 /** What a broker counts, and the figures an operator sees. */
 import type { BusStatus } from './bus.js';
 import { DISCONNECT_REASONS, type DisconnectReason } from './client.js';
+import type { NodeStats } from './cluster.js';
 
 /** Figures of `Broker.getStats()`; counters count since the broker was made, on this node. */
 export interface BrokerStats {
@@ -42,8 +43,30 @@ export interface BrokerStats {
   readonly ending: number;
   /** Errors that reached the `error` event, or nobody. */
   readonly errors: number;
-  /** The bus, by name, with its state. */
-  readonly bus: BusStatus & { readonly name: string };
+  /** The bus, by name, with its state, and how much it gave that was no event. */
+  readonly bus: BusStatus & { readonly name: string; readonly refused: number };
+}
+
+/** Figures of `Broker.getClusterStats()`. */
+export interface ClusterStats {
+  /** All nodes that live, the one that was asked first. */
+  readonly nodes: readonly NodeStats[];
+  readonly totalNodes: number;
+  readonly totalClients: number;
+  /** A user who is connected to several nodes counts once. */
+  readonly totalUsers: number;
+  /** A topic that several nodes have counts once for each. */
+  readonly totalTopics: number;
+}
+
+export function clusterStatsOf(nodes: readonly NodeStats[], totalUsers: number): ClusterStats {
+  let totalClients = 0;
+  let totalTopics = 0;
+  for (const { clients, topics } of nodes) {
+    totalClients += clients;
+    totalTopics += topics;
+  }
+  return { nodes, totalNodes: nodes.length, totalClients, totalUsers, totalTopics };
 }
 
 /** Counts since the broker was made. */
@@ -56,6 +79,7 @@ export class Counters {
   connects = 0;
   refused = 0;
   gaps = 0;
+  firstFrames = 0;
   replayed = 0;
   readonly queue = { frames: 0, bytes: 0 };
   readonly disconnects = Object.fromEntries(DISCONNECT_REASONS.map((reason) => [reason, 0])) as Record<

@@ -1,8 +1,9 @@
 /** One tenant of a broker. */
 import type { EventMap, PublishOptions } from './event.js';
+import type { ClusterPresence } from './presence.js';
 import { type AudienceKind, Sender } from './sender.js';
 
-/** Questions about who is here, on this node. */
+/** Questions about who is here, on this node; {@link ClusterPresence} is about all nodes. */
 export interface Presence {
   /** True where the user has a stream. */
   isUserOnline(userId: string): boolean;
@@ -33,13 +34,20 @@ export class TenantBroker<Events extends EventMap = Record<string, unknown>>
   readonly tenantId: string;
   readonly #publish: TenantPublish;
   readonly #presence: Presence;
+  readonly #cluster: () => ClusterPresence;
 
   /** @internal Made by `Broker.tenant`. */
-  constructor(tenantId: string, publish: TenantPublish, presence: Presence) {
+  constructor(tenantId: string, publish: TenantPublish, presence: Presence, cluster: () => ClusterPresence) {
     super();
+    this.#cluster = cluster;
     this.tenantId = tenantId;
     this.#publish = publish;
     this.#presence = presence;
+  }
+
+  /** Who of this tenant is online, on all nodes. */
+  get presence(): ClusterPresence {
+    return this.#cluster();
   }
 
   isUserOnline(userId: string): boolean {

@@ -51,15 +51,29 @@ export function topicsDisabled(): SseError {
   return new SseError('SSE_ERR_TOPICS_DISABLED', 'enableTopics is false: this broker has no topics');
 }
 
-const encodeTenant = (tenantId: string | undefined): string =>
-  tenantId === undefined ? '' : encodeURIComponent(tenantId);
+// Most keys have no tenant; made in one step, and the most common of all not at all.
+const EVERYBODY = 'e::';
 
-export const userKey = (userId: string, tenantId?: string): string => `u:${encodeTenant(tenantId)}:${userId}`;
-export const topicKey = (topic: string, tenantId?: string): string => `t:${encodeTenant(tenantId)}:${topic}`;
-export const everybodyKey = (tenantId?: string): string => `e:${encodeTenant(tenantId)}:`;
+export const userKey = (userId: string, tenantId?: string): string =>
+  tenantId === undefined ? `u::${userId}` : `u:${encodeURIComponent(tenantId)}:${userId}`;
+export const topicKey = (topic: string, tenantId?: string): string =>
+  tenantId === undefined ? `t::${topic}` : `t:${encodeURIComponent(tenantId)}:${topic}`;
+export const everybodyKey = (tenantId?: string): string =>
+  tenantId === undefined ? EVERYBODY : `e:${encodeURIComponent(tenantId)}:`;
 export const clientKey = (clientId: string): string => `c::${clientId}`;
+/** What brokers say to each other: to one node, or to all where `nodeId` is empty. No client is ever on it. */
+export const nodeKey = (nodeId: string): string => `n::${nodeId}`;
 
-/** The audience that a channel key stands for: the inverse of the four functions above. */
+const CLIENT = 'c'.charCodeAt(0);
+const NODE = 'n'.charCodeAt(0);
+
+/** True for keys whose events are worth something only to who listens now: no bus stores them or tells a loss of them. */
+export function isLiveOnly(key: string): boolean {
+  const kind = key.charCodeAt(0);
+  return kind === CLIENT || kind === NODE;
+}
+
+/** The audience that a channel key stands for: the inverse of the first four functions above. */
 export function audienceOf(key: string): Audience {
   const colon = key.indexOf(':', 2);
   const encoded = key.slice(2, colon);

@@ -9,20 +9,21 @@ import type { EventMap } from '../core/event.js';
 import { ANONYMOUS, type Identity } from '../core/identity.js';
 import { checkTenantId, checkUserId } from '../core/topic.js';
 import type { ResolvedHandlerOptions } from './options.js';
-import { accepts, lastEventIdOf, type MediaType, type RequestLike } from './request.js';
-import { type Steps, settled, take } from './steps.js';
+import { accepts, deviceOf, lastEventIdOf, type MediaType, type RequestLike } from './request.js';
 
 /** Somebody who may connect. */
 export interface Arrival {
   readonly identity: Identity;
   readonly topics: readonly string[];
   readonly lastEventId: string | undefined;
+  /** How the client names its device, for an inbox. */
+  readonly device: string | undefined;
 }
 
 /** The part of a broker that handlers use, whatever its events. */
 export type HandlerBroker = Pick<
   Broker<EventMap>,
-  'admit' | 'connect' | 'getClient' | 'refused' | 'reportError' | 'options'
+  'admit' | 'connect' | 'getClient' | 'refused' | 'reportError' | 'options' | 'whenStreaming'
 >;
 
 /** Calls `callback` when the client leaves, not from inside; returns its undo, which may be called twice. */
@@ -49,9 +50,10 @@ export function checkRequest(req: RequestLike, mediaType: MediaType): void {
 }
 
 /**
- * Runs the application's callbacks, at once where none of them waits. Whoever calls this asks the broker's `admit` in the turn in which it connects: of many
- * who arrive at once each is still alone here. Undefined where the client left before the callbacks were through: they
- * may never be.
+ * Runs the application's callbacks, at once where none of them waits: without a promise, a timer or a listener, and most
+ * connects go that way. Whoever calls this asks the broker's `admit` in the turn in which it connects: of many who arrive
+ * at once each is still alone here. A promise resolves to undefined where the client left before the callbacks were
+ * through: they may never be. `presence` gives what tells that; it is asked for only where somebody waits.
  *
  * @throws {SseError} (or rejects) with a status, and with a message that may be shown to the client.
  */
@@ -60,62 +62,131 @@ export function arrive<Req extends RequestLike, Context>(
   options: ResolvedHandlerOptions<Req, Context>,
   req: Req,
   context: Context,
-  onceLeft: OnceLeft,
+  presence: () => OnceLeft,
 ): Arrival | Promise<Arrival | undefined> {
-  const identified = take(identify(broker, options, req, context));
-  return isThenable(identified) ? whilePresent(identified, options.authenticationTimeout, onceLeft) : identified;
+  const arrived = new Arriving(broker, options, req, context).identify();
+  return isThenable(arrived) ? whilePresent(arrived, options.authenticationTimeout, presence()) : arrived;
 }
 
-function* identify<Req extends RequestLike, Context>(
-  broker: HandlerBroker,
-  { authenticator, topicResolver, authorizeTopic }: ResolvedHandlerOptions<Req, Context>,
-  req: Req,
-  context: Context,
-): Steps<Arrival> {
-  let identity: Identity = ANONYMOUS;
-  if (authenticator !== undefined) {
-    const given = yield* guarded(broker, 'authenticator', () => authenticator(req, context));
+/** The steps, one after the other: each goes on to the next, or leaves that to the promise it was given. */
+class Arriving<Req extends RequestLike, Context> {
+  readonly #broker: HandlerBroker;
+  readonly #options: ResolvedHandlerOptions<Req, Context>;
+  readonly #req: Req;
+  readonly #context: Context;
+  #identity: Identity = ANONYMOUS;
+  #topics: readonly string[] = NO_TOPICS;
+
+  constructor(broker: HandlerBroker, options: ResolvedHandlerOptions<Req, Context>, req: Req, context: Context) {
+    this.#broker = broker;
+    this.#options = options;
+    this.#req = req;
+    this.#context = context;
+  }
+
+  identify(): Arrival | Promise<Arrival> {
+    const { authenticator } = this.#options;
+    if (authenticator === undefined) return this.#resolveTopics();
+    let given: Identity | null | Promise<Identity | null>;
+    try {
+      given = authenticator(this.#req, this.#context);
+    } catch (error) {
+      throw failed(this.#broker, 'authenticator', error);
+    }
+    return isThenable(given) ? this.#identifiedLater(given) : this.#identified(given);
+  }
+
+  async #identifiedLater(promise: PromiseLike<Identity | null>): Promise<Arrival> {
+    return this.#identified(await outcomeOf(this.#broker, 'authenticator', promise));
+  }
+
+  #identified(given: Identity | null): Arrival | Promise<Arrival> {
     // Undefined and false are what `req.user` and `isValid && …` come to.
     if (given === null || given === undefined || (given as unknown) === false) throw unauthenticated();
-    identity = checkIdentity(broker, given);
-    checkExpiry(broker, identity);
+    this.#identity = checkIdentity(this.#broker, given);
+    checkExpiry(this.#broker, this.#identity);
+    return this.#resolveTopics();
   }
-  const lastEventId = lastEventIdOf(req);
-  if (topicResolver === undefined) return { identity, topics: NO_TOPICS, lastEventId };
-  const topics = yield* guarded(broker, 'topic-resolver', () => topicResolver(req, identity, context), checkList);
-  // Before anybody is asked about ten thousand of them.
-  broker.admit(identity, topics);
-  if (authorizeTopic !== undefined) {
-    for (const topic of topics) {
-      if ((yield* guarded(broker, 'topic-resolver', () => authorizeTopic(identity, topic))) !== true) {
-        throw new SseError('SSE_ERR_FORBIDDEN', 'one of the topics is not for this client');
+
+  #resolveTopics(): Arrival | Promise<Arrival> {
+    const { topicResolver } = this.#options;
+    if (topicResolver === undefined) return this.#arrived();
+    let given: readonly string[] | Promise<readonly string[]>;
+    try {
+      given = topicResolver(this.#req, this.#identity, this.#context);
+    } catch (error) {
+      throw failed(this.#broker, 'topic-resolver', error);
+    }
+    return isThenable(given) ? this.#resolvedLater(given) : this.#resolved(given);
+  }
+
+  async #resolvedLater(promise: PromiseLike<readonly string[]>): Promise<Arrival> {
+    return this.#resolved(await outcomeOf(this.#broker, 'topic-resolver', promise));
+  }
+
+  #resolved(given: readonly string[]): Arrival | Promise<Arrival> {
+    try {
+      this.#topics = checkList(given);
+    } catch (error) {
+      throw failed(this.#broker, 'topic-resolver', error);
+    }
+    if (this.#options.authorizeTopic !== undefined) {
+      // Before anybody is asked about ten thousand of them.
+      this.#broker.admit(this.#identity, this.#topics);
+      for (let i = 0; i < this.#topics.length; i++) {
+        const isAllowed = this.#ask(i);
+        if (isThenable(isAllowed)) return this.#authorizedLater(i, isAllowed);
+        if (isAllowed !== true) throw forbidden();
       }
     }
+    return this.#arrived();
   }
-  checkExpiry(broker, identity);
-  return { identity, topics, lastEventId };
+
+  async #authorizedLater(at: number, first: PromiseLike<boolean>): Promise<Arrival> {
+    if ((await outcomeOf(this.#broker, 'topic-resolver', first)) !== true) throw forbidden();
+    for (let i = at + 1; i < this.#topics.length; i++) {
+      const isAllowed = this.#ask(i);
+      const answer = isThenable(isAllowed) ? await outcomeOf(this.#broker, 'topic-resolver', isAllowed) : isAllowed;
+      if (answer !== true) throw forbidden();
+    }
+    return this.#arrived();
+  }
+
+  #ask(at: number): boolean | Promise<boolean> {
+    try {
+      return this.#options.authorizeTopic!(this.#identity, this.#topics[at]!);
+    } catch (error) {
+      throw failed(this.#broker, 'topic-resolver', error);
+    }
+  }
+
+  #arrived(): Arrival {
+    checkExpiry(this.#broker, this.#identity);
+    const lastEventId = lastEventIdOf(this.#req);
+    return { identity: this.#identity, topics: this.#topics, lastEventId, device: deviceOf(this.#req) };
+  }
+}
+
+/** What a callback's promise comes to; its rejection like a throw: see {@link failed}. */
+async function outcomeOf<T>(broker: HandlerBroker, origin: CallbackOrigin, promise: PromiseLike<T>): Promise<T> {
+  try {
+    return await promise;
+  } catch (error) {
+    throw failed(broker, origin, error);
+  }
 }
 
 /**
- * Calls the application, and `check` with what it gives. What either throws is reported, and not shown to the client; an `SseError` keeps its status, so that
- * the application may choose one.
+ * What a callback threw, as the client may know it. The error itself is reported, and not shown; an `SseError` keeps its
+ * status, so that the application may choose one.
  */
-function* guarded<T>(
-  broker: HandlerBroker,
-  origin: CallbackOrigin,
-  call: () => T | Promise<T>,
-  check: (value: T) => T = (value) => value,
-): Steps<T> {
-  try {
-    return check(yield* settled(call()));
-  } catch (error) {
-    const { code, message } = FAILURES[origin];
-    broker.reportError(error, origin, code);
-    if (isSseError(error) && error.status !== undefined) {
-      throw new SseError(error.code, message, { status: error.status, retryable: error.retryable });
-    }
-    throw new SseError(code, message);
+function failed(broker: HandlerBroker, origin: CallbackOrigin, error: unknown): SseError {
+  const { code, message } = FAILURES[origin];
+  broker.reportError(error, origin, code);
+  if (isSseError(error) && error.status !== undefined) {
+    return new SseError(error.code, message, { status: error.status, retryable: error.retryable });
   }
+  return new SseError(code, message);
 }
 
 type CallbackOrigin = 'authenticator' | 'topic-resolver';
@@ -160,6 +231,10 @@ function checkList(topics: unknown): readonly string[] {
   return copy as string[];
 }
 
+function forbidden(): SseError {
+  return new SseError('SSE_ERR_FORBIDDEN', 'one of the topics is not for this client');
+}
+
 function unauthenticated(): SseError {
   return new SseError('SSE_ERR_UNAUTHENTICATED', 'authentication is required');
 }
@@ -187,7 +262,10 @@ function timedOut(): SseError {
   return new SseError('SSE_ERR_AUTHENTICATION_TIMEOUT', 'authentication took too long; try again');
 }
 
-/** Calls `onConnect`. What it throws is reported; the stream stays. */
+/**
+ * Calls `onConnect` when the client gets what is sent from then on: a bus across a network needs time to join. What it
+ * throws is reported; the stream stays.
+ */
 export async function tellConnected<Req, Context>(
   broker: HandlerBroker,
   { onConnect }: ResolvedHandlerOptions<Req, Context>,
@@ -195,10 +273,13 @@ export async function tellConnected<Req, Context>(
   req: Req,
   context: Context,
 ): Promise<void> {
-  const client = clientId === undefined || onConnect === undefined ? undefined : broker.getClient(clientId);
+  if (clientId === undefined || onConnect === undefined) return;
+  const streaming = broker.whenStreaming(clientId);
+  if (streaming !== undefined) await streaming;
+  const client = broker.getClient(clientId);
   if (client === undefined) return;
   try {
-    await onConnect!(client, req, context);
+    await onConnect(client, req, context);
   } catch (error) {
     broker.reportError(error, 'handler');
   }

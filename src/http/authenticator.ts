@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Identity } from '../core/identity.js';
 import { nameProblem } from '../core/topic.js';
-import { queryOf, type RequestLike } from './request.js';
+import { parameterOf, type RequestLike } from './request.js';
 
 /**
  * Tells who sent a request. `req` is the raw request, so what an earlier middleware put on it (`req.user`) is there;
@@ -33,9 +33,8 @@ export function queryAuthenticator<Req extends RequestLike = IncomingMessage>(
 ): Authenticator<Req> {
   const { userParameter = 'user_id', tenantParameter = 'tenant_id' } = options;
   return (req) => {
-    const query = queryOf(req);
-    const userId = query.get(userParameter);
-    const tenantId = query.get(tenantParameter);
+    const userId = parameterOf(req, userParameter);
+    const tenantId = parameterOf(req, tenantParameter);
     if (nameProblem(userId) !== undefined) return null;
     if (tenantId === null) return { userId: userId! };
     return nameProblem(tenantId) === undefined ? { userId: userId!, tenantId } : null;

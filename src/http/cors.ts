@@ -1,7 +1,7 @@
 /** Cross-origin access (Fetch standard, section 3.3). Without the option no header is sent, so browsers refuse. */
 import { SseError, shown } from '../core/errors.js';
 import { headerOf, type RequestLike } from './request.js';
-import { isHeaderName } from './response-headers.js';
+import { isHeaderName, NO_HEADERS } from './response-headers.js';
 
 /** Which other origins may read the stream. */
 export interface CorsOptions {
@@ -12,21 +12,24 @@ export interface CorsOptions {
   origin: '*' | string | readonly string[] | RegExp | ((origin: string) => boolean);
   /** Allows cookies and HTTP authentication (`withCredentials`). Not together with `'*'`. Default false. */
   credentials?: boolean | undefined;
-  /** Request headers a page may send, for the preflight. Default `Authorization`, `Last-Event-ID`, `Cache-Control`. */
+  /**
+   * Request headers a page may send, for the preflight. Default `Authorization`, `Cache-Control`. `Last-Event-ID` is always
+   * among them: without it the first connection works, and browsers stop every client that comes back.
+   */
   allowedHeaders?: readonly string[] | undefined;
   /** How long browsers remember a preflight, in seconds. Default 600. */
   maxAge?: number | undefined;
 }
 
 const KNOWN: readonly string[] = ['origin', 'credentials', 'allowedHeaders', 'maxAge'];
-const DEFAULT_ALLOWED_HEADERS = ['Authorization', 'Last-Event-ID', 'Cache-Control'];
+const DEFAULT_ALLOWED_HEADERS = ['Authorization', 'Cache-Control'];
 
 /** Gives the CORS headers for a request; none where its origin is not allowed. */
-export type Cors = (req: RequestLike, isPreflight: boolean) => Record<string, string>;
+export type Cors = (req: RequestLike, isPreflight: boolean) => Readonly<Record<string, string>>;
 
 /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
 export function resolveCors(options: CorsOptions | undefined): Cors {
-  if (options === undefined) return () => ({});
+  if (options === undefined) return () => NO_HEADERS;
   if (typeof options !== 'object' || options === null) return refuse('cors', options, 'an object with origin');
   for (const name of Object.keys(options)) {
     if (!KNOWN.includes(name)) refuse('cors', name, `an object of ${KNOWN.join(', ')}`);
@@ -45,6 +48,8 @@ export function resolveCors(options: CorsOptions | undefined): Cors {
     );
   }
   const isAllowed = matcherOf(origin);
+  const isCursorListed = allowedHeaders.some((name) => name.toLowerCase() === 'last-event-id');
+  const headerList = [...allowedHeaders, ...(isCursorListed ? [] : ['Last-Event-ID'])].join(', ');
   return (req, isPreflight) => {
     const asked = headerOf(req, 'origin');
     // What is answered depends on the origin, so a cache must keep the answers apart.
@@ -54,7 +59,7 @@ export function resolveCors(options: CorsOptions | undefined): Cors {
     if (credentials) headers['Access-Control-Allow-Credentials'] = 'true';
     if (isPreflight) {
       headers['Access-Control-Allow-Methods'] = 'GET';
-      headers['Access-Control-Allow-Headers'] = allowedHeaders.join(', ');
+      headers['Access-Control-Allow-Headers'] = headerList;
       headers['Access-Control-Max-Age'] = String(maxAge);
     } else {
       headers['Access-Control-Expose-Headers'] = 'Retry-After';

@@ -12,7 +12,7 @@ import {
 import { type HandlerOptions, resolveHandlerOptions } from './options.js';
 import { ALLOW, refusalOf, STREAM_HEADERS } from './refusal.js';
 import type { MediaType } from './request.js';
-import { isGzip, responseHeaders } from './response-headers.js';
+import { headersFor, isGzip, NO_HEADERS } from './response-headers.js';
 import { WebSink } from './web-sink.js';
 
 /** Serves one request; never rejects. `context` is handed to the callbacks of {@link HandlerOptions}. */
@@ -45,7 +45,7 @@ export function createFetchHandler<Context = unknown>(
     mediaType: 'text/event-stream',
     headers: STREAM_HEADERS,
     open: (request, headers, arrival) => {
-      const sink = new WebSink(isGzip(headers) ? new GzipStream() : undefined, request.signal);
+      const sink = new WebSink(isGzip(headers) ? new GzipStream() : undefined, request);
       const clientId = broker.connect({ sink, ...arrival });
       return { body: sink.body, clientId };
     },
@@ -67,9 +67,10 @@ export function serveFetch<Context>(
 ): FetchHandler<Context> {
   checkBroker(broker);
   const resolved = resolveHandlerOptions(options);
+  const headersOf = headersFor(service, resolved);
 
   return async function handle(request, context) {
-    let cors: Record<string, string> = {};
+    let cors = NO_HEADERS;
     try {
       cors = resolved.cors(request, request.method === 'OPTIONS');
       if (request.method === 'OPTIONS') {
@@ -77,11 +78,11 @@ export function serveFetch<Context>(
       }
       checkRequest(request, service.mediaType);
       if (request.signal.aborted) return new Response(null);
-      const arrival = await arrive(broker, resolved, request, context as Context, onceAborted(request.signal));
+      const arrival = await arrive(broker, resolved, request, context as Context, () => onceAborted(request.signal));
       // Nobody is there to read it.
       if (arrival === undefined || request.signal.aborted) return new Response(null);
       broker.admit(arrival.identity, arrival.topics);
-      const headers = responseHeaders(service, resolved, cors, request);
+      const headers = headersOf(request, cors);
       if (request.method === 'HEAD') return new Response(null, { status: 200, headers });
       const { body, clientId } = await service.open(request, headers, arrival);
       // Not awaited: the head of the response waits for nobody.

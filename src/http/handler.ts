@@ -4,7 +4,8 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { GzipStream } from '../core/deflate.js';
-import type { HandlerBroker } from './arrival.js';
+import type { Sink } from '../core/sink.js';
+import type { Arrival, HandlerBroker } from './arrival.js';
 import { Http2Sink } from './http2-sink.js';
 import { NodeSink } from './node-sink.js';
 import type { HandlerOptions } from './options.js';
@@ -28,25 +29,31 @@ export function createHandler<Req extends object = IncomingMessage, Context = un
   return serveNode(broker, options, {
     mediaType: 'text/event-stream',
     headers: STREAM_HEADERS,
-    open: (req, res, headers, arrival) => open(req, res, headers, (sink) => broker.connect({ sink, ...arrival })),
+    open: (req, res, headers, arrival) => open(broker, req, res, headers, arrival),
   });
 }
 
 /** Writes the head and connects, head and first frame in one packet. */
 function open(
+  broker: HandlerBroker,
   req: NodeRequest,
   res: NodeResponse,
-  headers: Record<string, string>,
-  connect: (sink: NodeSink | Http2Sink) => string,
+  headers: Readonly<Record<string, string>>,
+  { identity, topics, lastEventId, device }: Arrival,
 ): string {
   const gzip = isGzip(headers) ? new GzipStream() : undefined;
   const socket = isHttp2(res) ? null : res.socket;
   socket?.cork();
   try {
     res.writeHead(200, headers);
-    if (isHttp2(res)) return connect(new Http2Sink(res, gzip));
-    res.flushHeaders();
-    return connect(new NodeSink(req as IncomingMessage, res, gzip));
+    let sink: Sink;
+    if (isHttp2(res)) {
+      sink = new Http2Sink(res, gzip);
+    } else {
+      res.flushHeaders();
+      sink = new NodeSink(req as IncomingMessage, res, gzip);
+    }
+    return broker.connect({ sink, identity, topics, lastEventId, device });
   } catch (error) {
     // A head without a client behind it would be a stream that nothing ever comes on.
     if (res.headersSent) cut(res);

@@ -38,7 +38,7 @@ const SINK = Symbol('sse-broker.sink');
 type WithSink = ServerResponse & { [SINK]?: NodeSink | undefined };
 
 function onClose(this: WithSink): void {
-  this[SINK]?.closed();
+  this[SINK]?.closed(true);
 }
 
 // A response that broke also closes; without a listener its error would end the process.
@@ -53,23 +53,28 @@ function onConnectionClose(this: WithWaiting): void {
   if (waiting !== undefined) for (const sink of [...waiting]) sink.closed();
 }
 
+/** What most streams never need, and so do not carry. */
+interface Extras {
+  readonly gzip?: GzipStream | undefined;
+  /** Set for a response that has no socket yet: only its connection tells that the client left. */
+  readonly connection?: WithWaiting | undefined;
+  isWaiting: boolean;
+  /** Made when first needed, and then kept: `once` on a response that compression has wrapped is never removed. */
+  onDrain?: (() => void) | undefined;
+}
+
 export class NodeSink implements Sink {
   readonly #res: WithSink;
   readonly #socket: Socket | undefined;
-  readonly #gzip: GzipStream | undefined;
-  /** Set for a response that has no socket yet: only its connection tells that the client left. */
-  readonly #connection: WithWaiting | undefined;
   #owner: SinkOwner | undefined = undefined;
-  #isWaiting = false;
-  /** Made when first needed, and then kept: `once` on a response that compression has wrapped is never removed. */
-  #onDrain: (() => void) | undefined = undefined;
+  #extras: Extras | undefined = undefined;
 
   /** `res` has its head written; `gzip` where that says so. */
   constructor(req: IncomingMessage, res: ServerResponse, gzip?: GzipStream) {
-    this.#gzip = gzip;
     this.#res = res;
     this.#socket = unwrappedSocket(req, res);
-    this.#connection = res.socket === null ? req.socket : undefined;
+    const connection = res.socket === null ? req.socket : undefined;
+    if (gzip !== undefined || connection !== undefined) this.#extras = { gzip, connection, isWaiting: false };
   }
 
   open(owner: SinkOwner): void {
@@ -78,7 +83,7 @@ export class NodeSink implements Sink {
     this.#res.on('close', onClose);
     this.#res.on('error', onError);
     this.#joinConnection();
-    const header = this.#gzip?.header;
+    const header = this.#extras?.gzip?.header;
     if (header === undefined) return;
     if (this.#socket === undefined) this.#res.write(header.payload);
     else this.#socket.write(header.chunk);
@@ -86,10 +91,11 @@ export class NodeSink implements Sink {
 
   write(encoded: Encoded): boolean {
     const socket = this.#socket;
-    if (socket === undefined) return this.#writeToResponse(this.#bytesOf(encoded).payload);
+    const gzip = this.#extras?.gzip;
+    if (socket === undefined) return this.#writeToResponse(bytesOf(encoded, gzip).payload);
     if (!socket.writable) return this.#cutOff();
-    const text = this.#gzip === undefined ? encoded.chunkText : undefined;
-    if (text === undefined ? socket.write(this.#bytesOf(encoded).chunk) : socket.write(text, 'latin1')) return true;
+    const text = gzip === undefined ? encoded.chunkText : undefined;
+    if (text === undefined ? socket.write(bytesOf(encoded, gzip).chunk) : socket.write(text, 'latin1')) return true;
     // False says that the chunk was large, not that the kernel did not take it.
     if (socket.writableLength === 0) return true;
     this.#awaitDrain(socket);
@@ -101,7 +107,7 @@ export class NodeSink implements Sink {
     if (this.#owner === undefined || res.writableEnded) return;
     const socket = this.#socket;
     if (last !== undefined) this.write(last);
-    const trailer = this.#gzip?.trailer;
+    const trailer = this.#extras?.gzip?.trailer;
     if (socket === undefined) {
       res.end(trailer?.payload);
     } else {
@@ -115,7 +121,7 @@ export class NodeSink implements Sink {
   destroy(): void {
     if (this.#owner === undefined) return;
     this.#res.destroy();
-    this.#connection?.destroy();
+    this.#extras?.connection?.destroy();
   }
 
   progress(): number {
@@ -128,23 +134,20 @@ export class NodeSink implements Sink {
     return socket.bytesWritten - socket.writableLength - waiting;
   }
 
-  /** The carrier is gone. */
-  closed(): void {
+  /** The carrier is gone; `isToldByResponse` where its `close` says so, which comes once: that listener is spent. */
+  closed(isToldByResponse = false): void {
     const owner = this.#owner;
     this.#owner = undefined;
     this.#res[SINK] = undefined;
-    this.#res.off('close', onClose);
+    if (!isToldByResponse) this.#res.off('close', onClose);
     this.#leaveConnection();
-    if (this.#onDrain !== undefined) (this.#socket ?? this.#res).off('drain', this.#onDrain);
+    const onDrain = this.#extras?.onDrain;
+    if (onDrain !== undefined) (this.#socket ?? this.#res).off('drain', onDrain);
     owner?.closed();
   }
 
-  #bytesOf(encoded: Encoded): Bytes {
-    return this.#gzip === undefined ? encoded : this.#gzip.next(encoded);
-  }
-
   #joinConnection(): void {
-    const connection = this.#connection;
+    const connection = this.#extras?.connection;
     if (connection === undefined) return;
     if (connection[WAITING] === undefined) {
       connection[WAITING] = new Set();
@@ -154,7 +157,7 @@ export class NodeSink implements Sink {
   }
 
   #leaveConnection(): void {
-    const connection = this.#connection;
+    const connection = this.#extras?.connection;
     const waiting = connection?.[WAITING];
     if (connection === undefined || !waiting?.delete(this) || waiting.size > 0) return;
     connection[WAITING] = undefined;
@@ -182,14 +185,19 @@ export class NodeSink implements Sink {
   }
 
   #awaitDrain(stream: Socket | ServerResponse): void {
-    if (this.#isWaiting) return;
-    this.#isWaiting = true;
-    if (this.#onDrain !== undefined) return;
-    this.#onDrain = () => {
-      if (!this.#isWaiting) return;
-      this.#isWaiting = false;
+    this.#extras ??= { isWaiting: false };
+    const extras = this.#extras;
+    if (extras.isWaiting) return;
+    extras.isWaiting = true;
+    if (extras.onDrain !== undefined) return;
+    extras.onDrain = () => {
+      if (!extras.isWaiting) return;
+      extras.isWaiting = false;
       this.#owner?.drained();
     };
-    stream.on('drain', this.#onDrain);
+    stream.on('drain', extras.onDrain);
   }
 }
+
+const bytesOf = (encoded: Encoded, gzip: GzipStream | undefined): Bytes =>
+  gzip === undefined ? encoded : gzip.next(encoded);

@@ -30,7 +30,7 @@ export function createPollHandler<Req extends object = IncomingMessage, Context 
     open: async (req, res, headers, arrival) => {
       const left = new AbortController();
       res.once('close', () => left.abort());
-      const body = await poll(broker, arrival, waitOf(req), left.signal);
+      const body = await poll(broker, arrival, waitOf(req), left);
       if (body !== undefined && !isGone(req, res)) answer(res, { status: 200, headers, body });
       return undefined;
     },
@@ -46,7 +46,7 @@ export function createFetchPollHandler<Context = unknown>(
     mediaType: 'application/json',
     headers: HEADERS,
     open: async (request, _headers, arrival) => {
-      const body = await poll(broker, arrival, waitOf(request), request.signal);
+      const body = await poll(broker, arrival, waitOf(request), request);
       return { body: body ?? null };
     },
   });

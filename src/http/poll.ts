@@ -8,7 +8,7 @@ import type { Encoded, Frame } from '../core/frame.js';
 import type { Gap } from '../core/gap.js';
 import type { Sink, SinkOwner } from '../core/sink.js';
 import type { Arrival, HandlerBroker } from './arrival.js';
-import { queryOf, type RequestLike } from './request.js';
+import { parameterOf, type RequestLike } from './request.js';
 
 /** Longest `wait`, in ms: proxies cut requests that take longer. */
 const MAX_WAIT = 55_000;
@@ -21,13 +21,13 @@ export type PollAnswer = string;
 
 /** The `wait` parameter: ms to wait for something to happen, 0 where absent or nonsense. */
 export function waitOf(req: RequestLike): number {
-  const wait = Number(queryOf(req).get('wait') ?? 0);
+  const wait = Number(parameterOf(req, 'wait') ?? 0);
   return Number.isFinite(wait) && wait > 0 ? Math.min(wait, MAX_WAIT) : 0;
 }
 
 /**
- * Connects, collects, and resolves as soon as there is something, or after `wait` ms. Resolves to undefined where `signal`
- * says that the client left.
+ * Connects, collects, and resolves as soon as there is something, or after `wait` ms. Resolves to undefined where the
+ * signal of `request` says that the client left.
  *
  * @throws {SseError} as `Broker.connect`
  */
@@ -35,18 +35,19 @@ export async function poll(
   broker: HandlerBroker,
   arrival: Arrival,
   wait: number,
-  signal: AbortSignal,
+  request: Pick<Request, 'signal'>,
 ): Promise<PollAnswer | undefined> {
   const sink = new PollSink(wait);
   const leave = () => sink.destroy();
-  signal.addEventListener('abort', leave, { once: true });
+  request.signal.addEventListener('abort', leave, { once: true });
   try {
     broker.connect({ sink, ...arrival });
     await sink.isDone;
   } finally {
-    signal.removeEventListener('abort', leave);
+    request.signal.removeEventListener('abort', leave);
   }
-  return signal.aborted ? undefined : sink.answer(arrival.lastEventId);
+  // Asked of the request, which so lives as long: Node's signal of one that nobody holds never aborts.
+  return request.signal.aborted ? undefined : sink.answer(arrival.lastEventId);
 }
 
 class PollSink implements Sink {

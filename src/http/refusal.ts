@@ -1,4 +1,5 @@
 /** What a client is answered when it does not get a stream. */
+import { shedDelay } from '../core/admission.js';
 import { isSseError, SseError } from '../core/errors.js';
 import type { HandlerBroker } from './arrival.js';
 import type { RefusalStyle } from './options.js';
@@ -6,7 +7,7 @@ import type { RefusalStyle } from './options.js';
 /** An answer that any kind of handler can send. */
 export interface Answer {
   readonly status: number;
-  readonly headers: Record<string, string>;
+  readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
 
@@ -48,8 +49,7 @@ export function refusalOf(broker: HandlerBroker, error: unknown, style: () => Re
     known = new SseError('SSE_ERR_INTERNAL', 'the stream could not be opened');
   }
   broker.refused(known);
-  // Somewhere between one and three times the usual wait, so that those who were turned away do not return as one.
-  const delay = Math.round((broker.options.retry || 3_000) * (1 + Math.random() * 2));
+  const delay = shedDelay(broker.options);
   if (SHEDDING.has(known.code) && styleOf(broker, style) === 'stream') {
     return { status: 200, headers: { ...STREAM_HEADERS }, body: `retry: ${delay}\n: ${known.code}\n\n` };
   }

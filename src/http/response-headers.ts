@@ -3,32 +3,50 @@ import { SseError, shown } from '../core/errors.js';
 import type { ResolvedHandlerOptions } from './options.js';
 import { acceptsGzip, type MediaType, type RequestLike } from './request.js';
 
-/** A stream's or an answer's headers: the service's own, CORS, compression, and what the application adds. */
-export function responseHeaders<Req extends RequestLike, Context>(
-  service: { readonly mediaType: MediaType; readonly headers: Readonly<Record<string, string>> },
+/** Gives a stream's or an answer's headers. What it gives may be shared by many: {@link addVary} makes a copy. */
+export type HeadersFor = (req: RequestLike, cors: Readonly<Record<string, string>>) => Headers;
+
+/** Field names and values. */
+type Headers = Readonly<Record<string, string>>;
+
+/** The service's own, CORS, compression, and what the application adds. */
+export function headersFor<Req, Context>(
+  service: { readonly mediaType: MediaType; readonly headers: Headers },
   { compression, headers }: ResolvedHandlerOptions<Req, Context>,
-  cors: Readonly<Record<string, string>>,
-  req: Req,
-): Record<string, string> {
-  const all: Record<string, string> = { ...service.headers, ...cors };
-  if (compression === 'gzip' && service.mediaType === 'text/event-stream') {
-    addVary(all, 'Accept-Encoding');
-    if (acceptsGzip(req)) all['Content-Encoding'] = 'gzip';
-  }
+): HeadersFor {
+  const isCompressing = compression === 'gzip' && service.mediaType === 'text/event-stream';
+  // Without CORS and compression all requests are answered alike.
+  const plain = Object.freeze(withApplications(headers, { ...service.headers }));
+  return (req, cors) => {
+    if (cors === NO_HEADERS && !isCompressing) return plain;
+    let all: Record<string, string> = { ...service.headers, ...cors };
+    if (isCompressing) {
+      all = addVary(all, 'Accept-Encoding');
+      if (acceptsGzip(req)) all['Content-Encoding'] = 'gzip';
+    }
+    return withApplications(headers, all);
+  };
+}
+
+/** No headers at all: what there is to add for CORS where that is off. */
+export const NO_HEADERS: Headers = Object.freeze({});
+
+function withApplications(headers: Headers, ours: Record<string, string>): Record<string, string> {
+  let all = ours;
   for (const [name, value] of Object.entries(headers)) {
     if (name.toLowerCase() === 'vary') {
-      addVary(all, value);
+      all = addVary(all, value);
     } else {
-      const ours = Object.keys(all).find((one) => one.toLowerCase() === name.toLowerCase());
-      all[ours ?? name] = value;
+      const known = Object.keys(all).find((one) => one.toLowerCase() === name.toLowerCase());
+      all[known ?? name] = value;
     }
   }
   return all;
 }
 
-/** One more reason for caches to keep answers apart; those that are there stay. */
-export function addVary(headers: Record<string, string>, vary: string): void {
-  headers.Vary = headers.Vary === undefined ? vary : `${headers.Vary}, ${vary}`;
+/** With one more reason for caches to keep answers apart; those that are there stay. */
+export function addVary(headers: Headers, vary: string): Record<string, string> {
+  return { ...headers, Vary: headers.Vary === undefined ? vary : `${headers.Vary}, ${vary}` };
 }
 
 /** What the handlers say about the body, and what belongs to the connection (RFC 9110, section 7.6.1). */

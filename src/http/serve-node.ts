@@ -15,7 +15,7 @@ import {
 import { type HandlerOptions, resolveHandlerOptions } from './options.js';
 import { ALLOW, type Answer, refusalOf } from './refusal.js';
 import type { MediaType } from './request.js';
-import { addVary, responseHeaders } from './response-headers.js';
+import { addVary, headersFor, NO_HEADERS } from './response-headers.js';
 
 /** Node's request, of either protocol version. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
@@ -36,7 +36,7 @@ export interface NodeService {
   open(
     req: NodeRequest,
     res: NodeResponse,
-    headers: Record<string, string>,
+    headers: Readonly<Record<string, string>>,
     arrival: Arrival,
   ): string | undefined | Promise<undefined>;
 }
@@ -68,8 +68,8 @@ export function cut(res: NodeResponse): void {
 }
 
 /** A whole response. */
-export function answer(res: NodeResponse, { status, headers, body }: Answer): void {
-  prepare(res, headers);
+export function answer(res: NodeResponse, { status, headers: wanted, body }: Answer): void {
+  const headers = prepared(res, wanted);
   if (isHttp2(res)) {
     res.writeHead(status, headers);
     res.end(body);
@@ -79,12 +79,12 @@ export function answer(res: NodeResponse, { status, headers, body }: Answer): vo
   }
 }
 
-/** Makes peace with what earlier middleware has set on the response. */
-function prepare(res: NodeResponse, headers: Record<string, string>): void {
+/** `headers`, at peace with what earlier middleware has set on the response. */
+function prepared(res: NodeResponse, headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
   // For a body that is not sent.
   res.removeHeader('Content-Length');
   const vary = res.getHeader('Vary');
-  if (vary !== undefined && headers.Vary !== undefined) addVary(headers, String(vary));
+  return vary === undefined || headers.Vary === undefined ? headers : addVary(headers, String(vary));
 }
 
 /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
@@ -95,11 +95,12 @@ export function serveNode<Req extends object, Context>(
 ): NodeHandler<Context> {
   checkBroker(broker);
   const resolved = resolveHandlerOptions(options as HandlerOptions<NodeRequest, Context>);
+  const headersOf = headersFor(service, resolved);
 
   return async function handle(req, res, context) {
     // A body nobody asked for would pause the connection, and then its end would go unseen.
     if (hasBody(req, res)) req.resume();
-    let cors: Record<string, string> = {};
+    let cors = NO_HEADERS;
     try {
       cors = resolved.cors(req, req.method === 'OPTIONS');
       if (req.method === 'OPTIONS') {
@@ -108,7 +109,7 @@ export function serveNode<Req extends object, Context>(
       }
       checkRequest(req, service.mediaType);
       if (isGone(req, res)) return;
-      const arriving = arrive(broker, resolved, req, context as Context, onceClosed(res));
+      const arriving = arrive(broker, resolved, req, context as Context, () => onceClosed(res));
       const arrival = isThenable(arriving) ? await arriving : arriving;
       if (arrival === undefined || isGone(req, res)) return;
       if (res.headersSent) {
@@ -118,13 +119,12 @@ export function serveNode<Req extends object, Context>(
         );
       }
       broker.admit(arrival.identity, arrival.topics);
-      const headers = responseHeaders(service, resolved, cors, req);
+      const headers = headersOf(req, cors);
       if (req.method === 'HEAD') {
         answer(res, { status: 200, headers, body: '' });
         return;
       }
-      prepare(res, headers);
-      const opened = service.open(req, res, headers, arrival);
+      const opened = service.open(req, res, prepared(res, headers), arrival);
       const clientId = isThenable(opened) ? await opened : opened;
       if (resolved.onConnect !== undefined) await tellConnected(broker, resolved, clientId, req, context as Context);
     } catch (error) {
@@ -139,7 +139,7 @@ export function serveNode<Req extends object, Context>(
     }
   };
 
-  function refuse(req: NodeRequest, res: NodeResponse, error: unknown, cors: Record<string, string>): void {
+  function refuse(req: NodeRequest, res: NodeResponse, error: unknown, cors: Readonly<Record<string, string>>): void {
     const style = () => (service.mediaType === 'text/event-stream' ? resolved.refusalOf(req) : 'status');
     const { status, headers, body } = refusalOf(broker, error, style);
     try {

@@ -1,7 +1,7 @@
 /** Which topics a stream starts with. */
 import type { IncomingMessage } from 'node:http';
 import type { Identity } from '../core/identity.js';
-import { queryOf, type RequestLike } from './request.js';
+import { parametersOf, type RequestLike } from './request.js';
 
 /** Tells which topics a client gets. What it throws refuses the request: see `Authenticator`. */
 export type TopicResolver<Req = IncomingMessage, Context = unknown> = (
@@ -29,7 +29,7 @@ export function queryTopicResolver<Req extends RequestLike = IncomingMessage>(
   const { parameter = 'topics' } = options;
   return (req) => {
     const topics: string[] = [];
-    for (const value of queryOf(req).getAll(parameter)) {
+    for (const value of parametersOf(req, parameter)) {
       for (const part of value.split(',')) {
         const topic = part.trim();
         if (topic !== '') topics.push(topic);

@@ -6,11 +6,15 @@ import type { Sink, SinkOwner } from '../core/sink.js';
 /** Bytes that the stream holds before it counts as full; what a Node socket holds too. */
 const HIGH_WATER_MARK = 16 * 1024;
 
+/** A Request, by the part that is used. */
+type Leaver = Pick<Request, 'signal'>;
+
 export class WebSink implements Sink {
   /** The body of the response. */
   readonly body: ReadableStream<Uint8Array>;
   readonly #gzip: GzipStream | undefined;
-  readonly #signal: AbortSignal | undefined;
+  /** Kept whole: Node's signal of a Request that nobody holds any more never aborts. */
+  readonly #request: Leaver | undefined;
   #controller!: ReadableStreamDefaultController<Uint8Array>;
   #owner: SinkOwner | undefined = undefined;
   #isWaiting = false;
@@ -18,10 +22,10 @@ export class WebSink implements Sink {
   #isEnding = false;
   #taken = 0;
 
-  /** `gzip` where the head of the response says so; `signal`: the request's, by which a runtime tells that a client left. */
-  constructor(gzip?: GzipStream, signal?: AbortSignal) {
+  /** `gzip` where the head of the response says so; `request`: by its signal a runtime tells that the client left. */
+  constructor(gzip?: GzipStream, request?: Leaver) {
     this.#gzip = gzip;
-    this.#signal = signal;
+    this.#request = request;
     this.body = new ReadableStream<Uint8Array>(
       {
         start: (controller) => {
@@ -36,7 +40,7 @@ export class WebSink implements Sink {
 
   open(owner: SinkOwner): void {
     this.#owner = owner;
-    this.#signal?.addEventListener('abort', this.#onAbort);
+    this.#request?.signal.addEventListener('abort', this.#onAbort);
     if (this.#gzip !== undefined) this.#enqueue(this.#gzip.header.payload);
   }
 
@@ -110,6 +114,6 @@ export class WebSink implements Sink {
   }
 
   #deafen(): void {
-    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#request?.signal.removeEventListener('abort', this.#onAbort);
   }
 }

@@ -1,6 +1,6 @@
 /** What a bus told its receiver, and how the cases wait for more. */
 import assert from 'node:assert/strict';
-import type { Bus, BusReceiver, BusStatus, LossReason, ReadRequest, ReadResult } from '../core/bus.js';
+import type { Bus, BusReceiver, BusStatus, Loss, ReadRequest, ReadResult } from '../core/bus.js';
 import type { BusEvent, OutgoingEvent } from '../core/event.js';
 
 /** Waits for a condition, never for time. */
@@ -20,14 +20,15 @@ export function outgoing(key: string, data: string, more: Partial<OutgoingEvent>
 export class Recorder implements BusReceiver {
   readonly bus: Bus;
   readonly events: BusEvent[] = [];
-  readonly losses: { readonly reason: LossReason; readonly keys?: readonly string[]; readonly before: number }[] = [];
+  readonly losses: (Loss & { readonly before: number })[] = [];
   readonly statuses: BusStatus[] = [];
   readonly errors: unknown[] = [];
-  readonly #timeoutMs: number;
+  /** How long it waits for anything. */
+  readonly timeoutMs: number;
 
   private constructor(bus: Bus, timeoutMs: number) {
     this.bus = bus;
-    this.#timeoutMs = timeoutMs;
+    this.timeoutMs = timeoutMs;
   }
 
   /** Starts `bus` and joins `keys`. */
@@ -43,7 +44,7 @@ export class Recorder implements BusReceiver {
     this.events.push(event);
   }
 
-  lost(loss: { readonly reason: LossReason; readonly keys?: readonly string[] }): void {
+  lost(loss: Loss): void {
     this.losses.push({ ...loss, before: this.events.length });
   }
 
@@ -80,7 +81,7 @@ export class Recorder implements BusReceiver {
   }
 
   eventually(condition: () => boolean, what: string): Promise<void> {
-    return eventually(condition, what, this.#timeoutMs);
+    return eventually(condition, what, this.timeoutMs);
   }
 
   async read(keys: readonly string[], after: string, more: Partial<ReadRequest> = {}): Promise<ReadResult> {

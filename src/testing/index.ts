@@ -4,5 +4,12 @@
  */
 export type { BusCase, BusConformanceOptions, BusFixture, BusSetup } from './bus-conformance.js';
 export { busConformance } from './bus-conformance.js';
+export { busNodesConformance, type NodesConformanceOptions } from './bus-conformance-nodes.js';
 export { ManualClock } from './manual-clock.js';
 export { MemorySink } from './memory-sink.js';
+export {
+  type StoreCase,
+  type StoreConformanceOptions,
+  type StoreFixture,
+  storeConformance,
+} from './store-conformance.js';

@@ -1,8 +1,9 @@
 import { Readable } from 'node:stream';
 import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
 import { expect, onTestFinished, test } from 'vitest';
-import { createFetchHandler, queryAuthenticator } from '../../src/index.js';
+import { createFetchHandler, createFetchPollHandler, queryAuthenticator } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
+import { collectGarbage } from '../support/garbage.js';
 import { readStream } from '../support/stream.js';
 import { until } from '../support/until.js';
 import { conformance, type Framework, type OpenOptions } from './conformance.js';
@@ -56,6 +57,24 @@ const plainFetch = (name: string, leaveBy: 'cancel' | 'abort'): Framework => ({
 
 conformance(plainFetch('Fetch, the body is cancelled', 'cancel'));
 conformance(plainFetch('Fetch, the signal aborts', 'abort'));
+
+test.each([
+  ['stream', createFetchHandler],
+  ['poll', createFetchPollHandler],
+] as const)('Fetch: a %s whose Request nobody else holds ends when that is aborted', async (_, create) => {
+  const broker = makeBroker();
+  const handle = create(broker, { authenticator: queryAuthenticator() });
+  const clients = Array.from({ length: 20 }, (_, n) => {
+    const client = new AbortController();
+    const url = `http://localhost/?user_id=u${n}&wait=60000`;
+    return { client, response: handle(new Request(url, { signal: client.signal })) };
+  });
+  await until(() => broker.getStats().totalClients === 20, 'twenty');
+  await collectGarbage();
+  await collectGarbage();
+  for (const { client } of clients) client.abort();
+  await until(() => broker.getStats().totalClients === 0, 'nobody', 2_000);
+});
 
 test('Fetch: a body that nobody reads fills up and goes by the rules for slow clients', async () => {
   const broker = makeBroker({ clientBufferSize: 4 });

@@ -2,11 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import net, { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { onTestFinished } from 'vitest';
 import { TEST_CERTIFICATE, TEST_KEY } from '../support/certificate.js';
+import { freePort, isListening } from '../support/port.js';
 import { skipUnless } from '../support/skip.js';
 import { until } from '../support/until.js';
 
@@ -18,25 +18,6 @@ export interface NginxOptions {
   readonly location?: string;
   /** Serves HTTP/2 over TLS instead of HTTP/1.1. */
   readonly http2?: boolean;
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-function canConnect(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect(port, '127.0.0.1');
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
 }
 
 /** Starts nginx on a port of its own, until the test ends; skips the test where there is none. Gives its URL. */
@@ -92,7 +73,7 @@ http {
   });
   await until(() => {
     if (nginx.exitCode !== null) throw new Error(`nginx ended with ${nginx.exitCode}: ${output}`);
-    return canConnect(port);
+    return isListening(port);
   }, 'nginx to listen');
   return `${http2 ? 'https' : 'http'}://127.0.0.1:${port}`;
 }

@@ -4,5 +4,9 @@ import { MemoryBus } from '../../src/index.js';
 import { busConformance } from '../../src/testing/index.js';
 
 describe('MemoryBus', () => {
-  for (const { name, run } of busConformance({ create: (setup) => ({ bus: new MemoryBus(setup) }) })) test(name, run);
+  for (const { name, run } of busConformance({
+    create: (setup) => ({ bus: new MemoryBus(setup) }),
+    forgetsExpired: true,
+  }))
+    test(name, run);
 });

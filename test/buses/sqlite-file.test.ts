@@ -1,7 +1,7 @@
 /** What SqliteBus does with its file: refuses, locks, keeps, forgets, survives. */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { SqliteBus, type SqliteBusOptions } from '../../src/buses/sqlite.js';
@@ -85,6 +85,26 @@ describe('a file that is no history of ours is refused, and left as it was', () 
       const db = libsql!.open(file);
       db.exec('DROP TABLE sse_runs');
       db.close();
+    },
+    'text as long as pages are': (file) => writeFileSync(file, 'No database at all.\n'.repeat(2_000)),
+    'a history whose first page is that of another database': async (file) => {
+      await historyWith(500, file);
+      const other = `${file}.other`;
+      const db = libsql!.open(other);
+      db.exec('PRAGMA application_id = 7; CREATE TABLE users (name)');
+      db.close();
+      const bytes = readFileSync(file);
+      readFileSync(other).copy(bytes, 0, 0, 4_096);
+      writeFileSync(file, bytes);
+      rmSync(other);
+    },
+    'a history two pages of which changed places': async (file) => {
+      await historyWith(500, file);
+      const bytes = readFileSync(file);
+      const [one, other] = [Buffer.from(bytes.subarray(20_480, 24_576)), Buffer.from(bytes.subarray(4_096, 8_192))];
+      one.copy(bytes, 4_096);
+      other.copy(bytes, 20_480);
+      writeFileSync(file, bytes);
     },
     'a history that was cut short': async (file) => {
       await historyWith(500, file);

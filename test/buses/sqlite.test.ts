@@ -20,13 +20,15 @@ const optionsOf = (setup: BusSetup, database: SqliteBusOptions['database']): Sql
   lockTimeout: 0,
 });
 
+const ABILITIES = { durable: true, keepsNoHistory: false, forgetsExpired: true } as const;
+
 describe('SqliteBus over a file', () => {
   const create = (setup: BusSetup): BusFixture => {
     const { folder, remove } = temporaryFolder();
     const make = () => new SqliteBus(optionsOf(setup, path.join(folder, 'history.db')));
     return { bus: make(), reopen: make, settle: () => settle(setup), dispose: remove };
   };
-  for (const { name, run } of busConformance({ create, durable: true, keepsNoHistory: false })) test(name, run);
+  for (const { name, run } of busConformance({ create, ...ABILITIES })) test(name, run);
 });
 
 for (const driver of await testDrivers()) {
@@ -51,7 +53,7 @@ for (const driver of await testDrivers()) {
         },
       };
     };
-    const cases = busConformance({ create, durable: true, breaks: true, keepsNoHistory: false });
+    const cases = busConformance({ create, ...ABILITIES, breaks: true });
     for (const { name, run } of cases) test(name, run);
   });
 }

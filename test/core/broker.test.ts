@@ -431,7 +431,7 @@ test('the figures add up, and go back to nothing', async () => {
     disconnects: Object.fromEntries(DISCONNECT_REASONS.map((reason) => [reason, 0])),
     ending: 0,
     errors: 0,
-    bus: { name: 'memory', state: 'up', details: { historyKeys: 0, historyEvents: 0, historyBytes: 0 } },
+    bus: { name: 'memory', refused: 0, state: 'up', details: { historyKeys: 0, historyEvents: 0, historyBytes: 0 } },
   });
   const streams = [
     join(broker, { identity: { userId: 'ann' }, topics: ['x'] }),
@@ -504,6 +504,10 @@ test('docs/reference/events.md names every event, origin, reason and wire event,
     eventPublished: true,
     gapTold: true,
     requestRefused: true,
+    userJoined: true,
+    userLeft: true,
+    nodeJoined: true,
+    nodeLeft: true,
     busStatus: true,
     error: true,
   } satisfies Record<BrokerEventName, true>;
@@ -516,6 +520,8 @@ test('docs/reference/events.md names every event, origin, reason and wire event,
     'topic-resolver': true,
     handler: true,
     replay: true,
+    cluster: true,
+    inbox: true,
   } satisfies Record<ErrorOrigin, true>;
   const gaps = {
     evicted: true,

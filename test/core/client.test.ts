@@ -460,7 +460,7 @@ function account(
       expect(reason).toBe('overflow');
       if (requested === null) expect(next === 0 || mayNotKnow, 'the last event it had is known').toBe(true);
       else expect(numberOf(requested)).toBe(offered[next - 1]);
-      const last = offered.indexOf(numberOf(resumedFrom));
+      const last = offered.indexOf(numberOf(resumedFrom!));
       expect(last, 'a gap admits at least one event').toBeGreaterThanOrEqual(next);
       expect(lastEventId).toBe(resumedFrom);
       admitted += last + 1 - next;

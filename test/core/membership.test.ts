@@ -150,7 +150,6 @@ test('who comes and goes: counts, names, members and interest are those of who i
       const members: Member[] = [];
       const leave = (at: number): void => {
         const [member] = members.splice(at, 1);
-        registry.clients.delete(member!.client.id);
         membership.leaveAll(member!.client);
       };
       for (const action of script) {
@@ -158,7 +157,6 @@ test('who comes and goes: counts, names, members and interest are those of who i
           const userId = USERS[action.user];
           const tenantId = TENANTS[action.tenant];
           const client = stage.client(userId, tenantId);
-          registry.clients.set(client.id, client);
           membership.enter(client, client.identity, action.topics);
           members.push({ client, userId, tenantId, topics: new Set(action.topics) });
         } else if (members.length > 0) {

@@ -337,15 +337,51 @@ test('a bus belongs to one broker: a second start throws, instead of leaving the
   );
 });
 
-test('what was sent to one connection is forgotten when that is gone: nobody can ask for it again', () => {
-  const { bus } = started({ historySize: 5 });
-  bus.join();
-  bus.publish(outgoing('c::one'));
-  bus.publish(outgoing('c::two'));
+test('what is sent to one connection, or from broker to broker, is not kept and never a gap', () => {
+  for (const historySize of [0, 5]) {
+    const { bus } = started({ historySize });
+    bus.join();
+    bus.publish(outgoing('c::one'));
+    bus.publish(outgoing('n::'));
+    bus.leave('c::one');
+    expect(bus.status().details).toMatchObject({ historyKeys: 0, historyEvents: 0 });
+    expect(read(bus, ['c::one', 'n::', 'e::'], idOf(bus, 0))).toMatchObject({ events: [], head: { sequence: 2 } });
+    expect(read(bus, ['c::one', 'n::', 'e::'], idOf(bus, 0)).loss).toBeUndefined();
+  }
+});
+
+test('without history, an event whose ttl has passed is no gap, and one that is still wanted is', () => {
+  const clock = new ManualClock();
+  const { bus } = started({ clock });
+  bus.publish({ ...outgoing('e::'), expiresAt: clock.now() + 1_000 });
+  expect(read(bus, ['e::'], idOf(bus, 0)).loss).toBe('disabled');
+  clock.advance(1_000);
+  expect(read(bus, ['e::'], idOf(bus, 0)).loss).toBeUndefined();
   bus.publish(outgoing('e::'));
-  bus.leave('c::one');
-  bus.leave('e::');
-  bus.leave('c::never');
-  expect(bus.status().details).toMatchObject({ historyKeys: 2, historyEvents: 2 });
-  expect(sequences(read(bus, ['c::two', 'e::'], idOf(bus, 0)))).toEqual([2, 3]);
+  expect(read(bus, ['e::'], idOf(bus, 0)).loss).toBe('disabled');
+});
+
+test('pages of a key that many read at different places are right, while it goes on', () => {
+  const { bus } = started({ historySize: 500 });
+  const cursors = Array.from({ length: 20 }, () => 0);
+  const seen = cursors.map(() => [] as number[]);
+  const missed = cursors.map(() => 0);
+  for (let round = 0; round < 200; round++) {
+    for (let i = 0; i <= round % 40; i++) bus.publish(outgoing('t::a'));
+    for (let reader = 0; reader < cursors.length; reader++) {
+      if ((round * 7 + reader * 13) % (reader + 2) !== 0) continue;
+      const page = read(bus, ['t::a'], idOf(bus, cursors[reader]!), 1 + reader * 10);
+      if (page.loss !== undefined) {
+        missed[reader]! += numberOf(page.completeAfter!) - cursors[reader]!;
+        cursors[reader] = numberOf(page.completeAfter!);
+      }
+      seen[reader]!.push(...sequences(page));
+      cursors[reader] = page.more ? seen[reader]!.at(-1)! : page.head.sequence;
+    }
+  }
+  for (const [reader, mine] of seen.entries()) {
+    expect(new Set(mine).size).toBe(mine.length);
+    expect(mine).toEqual(mine.toSorted((a, b) => a - b));
+    expect(mine.length + missed[reader]!).toBe(cursors[reader]);
+  }
 });

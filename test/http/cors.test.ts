@@ -72,9 +72,20 @@ for (const [carrier, serveBy] of Object.entries(carriers)) {
       expect((await corsOf(ask, 'https://evil.example')).headers).toEqual({ vary: 'Origin' });
     });
 
+    test('a client may always come back with its Last-Event-ID, named once', async () => {
+      for (const [allowedHeaders, answer] of [
+        [undefined, 'Authorization, Cache-Control, Last-Event-ID'],
+        [[], 'Last-Event-ID'],
+        [['last-event-id', 'X-A'], 'last-event-id, X-A'],
+      ] as const) {
+        const ask = await asksWith({ origin: APP, allowedHeaders });
+        expect((await corsOf(ask, APP, 'OPTIONS')).headers['access-control-allow-headers']).toBe(answer);
+      }
+    });
+
     test('a preflight names method, headers and age, and asks no authenticator', async () => {
       const ask = await serveBy(makeBroker(), {
-        cors: { origin: APP, allowedHeaders: ['X-Token', 'Last-Event-ID'], maxAge: 60 },
+        cors: { origin: APP, allowedHeaders: ['X-Token'], maxAge: 60 },
         authenticator: () => null,
       });
       const { status, headers } = await ask('/', {
@@ -96,7 +107,7 @@ for (const [carrier, serveBy] of Object.entries(carriers)) {
     test('by default a preflight allows what streams need', async () => {
       const ask = await asksWith({ origin: APP });
       expect((await corsOf(ask, APP, 'OPTIONS')).headers).toMatchObject({
-        'access-control-allow-headers': 'Authorization, Last-Event-ID, Cache-Control',
+        'access-control-allow-headers': 'Authorization, Cache-Control, Last-Event-ID',
         'access-control-max-age': '600',
       });
     });

@@ -7,6 +7,8 @@ import {
   headerOf,
   isEventSource,
   lastEventIdOf,
+  parameterOf,
+  parametersOf,
   queryOf,
 } from '../../src/http/request.js';
 
@@ -37,6 +39,43 @@ describe('query', () => {
     [undefined, ''],
   ])('of %s is %s', (url, expected) => {
     expect(queryOf({ url, headers: {} }).toString()).toBe(expected);
+  });
+});
+
+describe('query parameters', () => {
+  test('are what URLSearchParams reads, encoded or not', () => {
+    const piece = fc.oneof(
+      fc.constantFrom(
+        'a',
+        'b',
+        'ab',
+        '',
+        '=',
+        '&',
+        '?',
+        '#',
+        '+',
+        '%',
+        '%20',
+        '%zz',
+        '%C3%A4',
+        '/',
+        ' ',
+        'ä',
+        '"',
+        '\ud800',
+      ),
+      fc.string({ maxLength: 3 }),
+    );
+    const name = fc.oneof(fc.constantFrom('a', 'b', 'ab', '', 'ä', '?a', 'a=b'), fc.string({ maxLength: 2 }));
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 12 }), name, (pieces, wanted) => {
+        const req = { url: `/events?${pieces.join('')}`, headers: {} };
+        expect(parametersOf(req, wanted)).toEqual(queryOf(req).getAll(wanted));
+        expect(parameterOf(req, wanted)).toBe(queryOf(req).get(wanted));
+      }),
+      { numRuns: 3_000 },
+    );
   });
 });
 

@@ -6,7 +6,7 @@ import type { SinkOwner } from '../../src/index.js';
 import { until } from '../support/until.js';
 
 function opened(signal?: AbortSignal) {
-  const sink = new WebSink(undefined, signal);
+  const sink = new WebSink(undefined, signal && { signal });
   const calls: string[] = [];
   let depth = 0;
   const owner: SinkOwner = {

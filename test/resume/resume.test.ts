@@ -254,3 +254,40 @@ test('idle channel keys disappear from the history after the ttl, and what they 
   expect(JSON.parse(gapOf(['topic:7'])!.data)).toMatchObject({ reason: 'evicted', requested: cursor });
   expect(gapOf(['never-used'])).toBeUndefined();
 });
+
+test('an event whose ttl passed and that history then dropped is not told as a gap', async () => {
+  const { broker, open } = await start({ historySize: 2 });
+  const cursor = await broker.broadcast('n', 0);
+  const gone = Date.now() + 20;
+  await broker.sendToTopic('a', 'n', 1, { ttl: 20 });
+  await until(() => Date.now() > gone);
+  await broker.sendToTopic('a', 'n', 2);
+  await broker.sendToTopic('a', 'n', 3);
+  const stream = await open('user_id=ann&topics=a', cursor);
+  await stream.all('n', 2);
+  expect(names(stream)).toEqual(['connected', 'n', 'n']);
+  await broker.sendToTopic('a', 'n', 4);
+  expect(await (await open('user_id=ann&topics=a', cursor)).next<Gap>('gap')).toMatchObject({ reason: 'evicted' });
+});
+
+test('clients that come back together share the bytes of a whole page, except who may not have all of it', async () => {
+  const broker = makeBroker({ historySize: 1_000 });
+  const cursor = await broker.broadcast('n', 0);
+  for (let n = 1; n <= 100; n++) await broker.sendToTopic(n % 2 === 0 ? 'even' : 'odd', 'n', n);
+  const connect = (...topics: string[]) => {
+    const sink = new PipeSink();
+    broker.connect({ sink, topics, lastEventId: cursor });
+    const reader = new Reader();
+    reader.feed(sink.bytes);
+    const seen = reader.events.filter(({ type }) => type === 'n').map(({ data }) => Number(data));
+    return { seen, page: sink.written.find((bytes) => bytes.length > 1_000) };
+  };
+  const first = connect('even', 'odd');
+  const others = Array.from({ length: 20 }, () => connect('even', 'odd'));
+  expect(first.seen).toEqual(Array.from({ length: 100 }, (_, i) => i + 1));
+  expect(others.every(({ page }) => page === first.page)).toBe(true);
+  expect(connect('even').seen).toEqual(Array.from({ length: 50 }, (_, i) => 2 * i + 2));
+  // What is published next belongs to the page of who comes next.
+  await broker.sendToTopic('odd', 'n', 101);
+  expect(connect('even', 'odd').seen).toEqual(Array.from({ length: 101 }, (_, i) => i + 1));
+});

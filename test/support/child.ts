@@ -23,15 +23,37 @@ export interface Child<Message> {
 
 /** Runs `program` (a path from the project's root) with a channel for messages; it ends with the test. */
 export async function startChild<Message>(program: string, args: readonly string[] = []): Promise<Child<Message>> {
+  return forkChild(await prepared(program), program, args);
+}
+
+/** The same, `count` times at once. */
+export async function startChildren<Message>(program: string, count: number): Promise<Child<Message>[]> {
+  const start = await childStarter<Message>(program);
+  return Array.from({ length: count }, start);
+}
+
+/** The same, whenever the returned function is called: for programs that are killed and started again. */
+export async function childStarter<Message>(program: string): Promise<() => Child<Message>> {
+  const folder = await prepared(program);
+  return () => forkChild<Message>(folder, program, []);
+}
+
+/** A folder with the program and `src` as JavaScript, until the test ends. */
+async function prepared(program: string): Promise<string> {
   const cache = path.join(root, 'node_modules', '.cache');
   await mkdir(cache, { recursive: true });
   const folder = await mkdtemp(path.join(cache, 'sse-broker-'));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   await writeFile(path.join(folder, 'package.json'), '{ "type": "module" }\n');
   const sources = await readdir(path.join(root, 'src'), { recursive: true });
-  const files = sources.filter((file) => /^(core|http)\b.*\.ts$|^index\.ts$/.test(file)).map((file) => `src/${file}`);
+  const files = sources
+    .filter((file) => /^(core|http|buses|inbox)\b.*\.ts$|^index\.ts$/.test(file))
+    .map((file) => `src/${file}`);
   await Promise.all([...files, program].map((file) => transpile(file, folder)));
+  return folder;
+}
 
+function forkChild<Message>(folder: string, program: string, args: readonly string[]): Child<Message> {
   const child = fork(path.join(folder, program.replace(/\.ts$/, '.js')), args, {
     execArgv: ['--expose-gc'],
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],

@@ -1,5 +1,4 @@
 /** A page whose native EventSource writes down all that it sees. */
-import type { Page } from 'playwright-core';
 import { until } from './until.js';
 
 /** One thing that happened to an EventSource. */
@@ -16,6 +15,11 @@ export interface Seen {
 /** Serve this as the page; then {@link listenIn} opens a stream in it. */
 export const PAGE = '<!doctype html><meta charset="utf-8"><title>EventSource</title>';
 
+/** A page of whichever browser. */
+export interface ScriptablePage {
+  evaluateHandle(script: string): Promise<{ jsonValue(): Promise<unknown> }>;
+}
+
 export interface PageStream {
   /** All so far, in order. */
   seen(): Promise<Seen[]>;
@@ -25,7 +29,7 @@ export interface PageStream {
 
 /** `new EventSource(url)` in `page`, with listeners for these event names, `open` and `error`. */
 export async function listenIn(
-  page: Page,
+  page: ScriptablePage,
   url: string,
   names: readonly string[] = [],
   init: { withCredentials?: boolean } = {},

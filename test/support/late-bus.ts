@@ -1,7 +1,7 @@
 /**
  * A bus across a pretended network: every call travels there, is served, and travels back, and every delivery travels too,
  * each as late as the test says. Only what the contract in src/core/bus.ts promises holds: one order, FIFO deliveries of
- * the keys that are joined, answers whenever.
+ * the keys that are joined, answers whenever; an answer of another epoch only after that was told.
  */
 import {
   type Bus,
@@ -24,23 +24,43 @@ interface Call {
   answer: () => void;
 }
 
+/** Another history that has begun at the far end: the node is told when this arrives. */
+interface Beginning {
+  readonly far: MemoryBus;
+  readonly start: Head;
+  readonly isRepaired: boolean;
+}
+
+/** `epoch-sequence`: what the far end calls an event. */
+const epochOf = (id: string): string => id.slice(0, id.lastIndexOf('-'));
+const headOf = ({ id, sequence }: Head): Head => ({ id, sequence, epoch: epochOf(id) });
+
 export class LateBus implements Bus {
   readonly name = 'late';
   /** Channel keys whose events are delivered. */
   readonly joined = new Set<string>();
   /** Every read that was asked. */
   readonly reads: ReadRequest[] = [];
-  readonly #far: MemoryBus;
+  /** False: answers do not wait until the node was told of their epoch, against the contract. */
+  readonly #tellsFirst: boolean;
+  readonly #historySize: number | undefined;
+  #far: MemoryBus;
   readonly #calls: Call[] = [];
-  readonly #deliveries: BusEvent[] = [];
+  #deliveries: (BusEvent | Beginning)[] = [];
   readonly #left = new Map<string, number>();
   readonly #failing = new Map<Kind, unknown>();
   #receiver: BusReceiver | undefined;
   isClosed = false;
 
-  constructor(options: { historySize?: number } = {}) {
-    this.#far = new MemoryBus(options);
-    this.#far.start({
+  constructor({ historySize, tellsFirst = true }: { historySize?: number; tellsFirst?: boolean } = {}) {
+    this.#historySize = historySize;
+    this.#tellsFirst = tellsFirst;
+    this.#far = this.#newFar();
+  }
+
+  #newFar(): MemoryBus {
+    const far = new MemoryBus({ historySize: this.#historySize });
+    far.start({
       deliver: (event) => {
         // What travels is a copy, in order of publishing; frames do not travel.
         if (this.joined.has(event.key)) this.#deliveries.push({ ...event, frame: undefined });
@@ -49,6 +69,7 @@ export class LateBus implements Bus {
       status: () => {},
       error: () => {},
     });
+    return far;
   }
 
   get receiver(): BusReceiver {
@@ -88,15 +109,24 @@ export class LateBus implements Bus {
   }
 
   head(): Promise<Head> {
-    return this.#call('head', () => this.#far.head());
+    return this.#call(
+      'head',
+      () => headOf(this.#far.head()),
+      ({ epoch }) => this.#tell(epoch!),
+    );
   }
 
   read(request: ReadRequest): Promise<ReadResult> {
     this.reads.push(request);
-    return this.#call('read', () => {
-      const result = this.#far.read(request);
-      return { ...result, events: result.events.map((event) => ({ ...event, frame: undefined })) };
-    });
+    return this.#call(
+      'read',
+      () => {
+        const result = this.#far.read(request);
+        const events = result.events.map((event) => ({ ...event, frame: undefined }));
+        return { ...result, head: headOf(result.head), events };
+      },
+      ({ head }) => this.#tell(head.epoch!),
+    );
   }
 
   status(): BusStatus {
@@ -112,13 +142,27 @@ export class LateBus implements Bus {
     return this.#far.publish({ ...event });
   }
 
+  /** Where the far end is. */
+  get farHead(): Head {
+    return headOf(this.#far.head());
+  }
+
+  /**
+   * The far end loses everything and begins another history, counting from one. `isRepaired`: the node gets what is published
+   * there before it knows; else that is lost too.
+   */
+  loseHistory(isRepaired = true): void {
+    this.#far = this.#newFar();
+    this.#deliveries.push({ far: this.#far, start: this.farHead, isRepaired });
+  }
+
   /** Lets one thing happen: the `which`th of those under way. */
   async step(which = 0): Promise<void> {
     const { pending } = this;
     if (pending === 0) return;
     const at = which % pending;
     if (at === this.#calls.length) {
-      this.#receiver?.deliver(this.#deliveries.shift()!);
+      this.deliver(1);
     } else {
       let call = this.#calls[at]!;
       // Publishes of one node travel one behind the other.
@@ -139,7 +183,25 @@ export class LateBus implements Bus {
 
   /** Delivers what travels. */
   deliver(count = Number.POSITIVE_INFINITY): void {
-    for (let i = 0; i < count && this.#deliveries.length > 0; i++) this.#receiver!.deliver(this.#deliveries.shift()!);
+    for (let i = 0; i < count && this.#deliveries.length > 0; i++) {
+      const next = this.#deliveries.shift()!;
+      if ('far' in next) this.#begin(next);
+      else this.#receiver!.deliver(next);
+    }
+  }
+
+  #begin({ far, start, isRepaired }: Beginning): void {
+    const head = isRepaired ? start : headOf(far.head());
+    this.#deliveries = this.#deliveries.filter(
+      (one) => 'far' in one || epochOf(one.id) !== head.epoch || one.sequence > head.sequence,
+    );
+    this.#receiver?.lost({ reason: 'epoch', head });
+  }
+
+  /** The node finds out by an answer that another history has begun. */
+  #tell(epoch: string): void {
+    if (!this.#tellsFirst) return;
+    while (this.#deliveries.some((one) => 'far' in one && one.start.epoch === epoch)) this.deliver(1);
   }
 
   /** Lets everything arrive. */
@@ -158,7 +220,7 @@ export class LateBus implements Bus {
     call.answer();
   }
 
-  #call<T>(kind: Kind, serve: () => T): Promise<T> {
+  #call<T>(kind: Kind, serve: () => T, before?: (result: T) => void): Promise<T> {
     return new Promise((resolve, reject) => {
       let result: T;
       this.#calls.push({
@@ -168,6 +230,7 @@ export class LateBus implements Bus {
         },
         answer: () => {
           if (!this.#failing.has(kind)) {
+            before?.(result);
             resolve(result);
             return;
           }

@@ -46,7 +46,7 @@ class Broken implements Bus {
 /** The names of the cases that fail. */
 async function failures(make: (setup: BusSetup) => Bus): Promise<string[]> {
   const failed: string[] = [];
-  const cases = busConformance({ create: (setup) => ({ bus: make(setup) }), timeoutMs: 100 });
+  const cases = busConformance({ create: (setup) => ({ bus: make(setup) }), forgetsExpired: true, timeoutMs: 100 });
   for (const { name, run } of cases) await run().catch(() => failed.push(name));
   return failed;
 }
@@ -178,6 +178,42 @@ const defects: Record<string, [expected: RegExp, make: (setup: BusSetup) => Bus]
         override close(): void {}
       })(setup),
   ],
+  'misses what nobody wants any more': [
+    /^ttl/,
+    (setup) =>
+      new (class extends Broken {
+        readonly #expiries = new Map<string, number>();
+        override publish(event: OutgoingEvent) {
+          // Its history takes every event for one that lasts.
+          this.#expiries.set(event.data, event.expiresAt);
+          return this.inner.publish({ ...event, expiresAt: 0 });
+        }
+        protected override deliver(...[receiver, event]: Parameters<Broken['deliver']>): void {
+          receiver.deliver({ ...event, expiresAt: this.#expiries.get(event.data)! });
+        }
+      })(setup),
+  ],
+  'tells a loss of what was sent to one client': [
+    /^live only/,
+    (setup) =>
+      new (class extends Broken {
+        override read(request: ReadRequest) {
+          const result = this.inner.read(request);
+          const isOwn = request.keys.some((key) => key.startsWith('c:'));
+          return isOwn ? { ...result, loss: 'evicted' as const, completeAfter: result.head.id } : result;
+        }
+      })(setup),
+  ],
+  'puts what brokers tell each other out of order': [
+    /^live only/,
+    (setup) =>
+      new (class extends Broken {
+        protected override deliver(...[receiver, event]: Parameters<Broken['deliver']>): void {
+          if (event.key === 'n::node') setImmediate(() => receiver.deliver(event));
+          else receiver.deliver(event);
+        }
+      })(setup),
+  ],
   'cuts data at NUL': [
     /^an event arrives/,
     (setup) =>
@@ -208,6 +244,6 @@ test('cases have names of their own, and depend on what the bus can do', () => {
     names({ shared: true, durable: true, breaks: true }).length,
   );
   expect(names({ history: false }).some((name) => name.startsWith('evicted'))).toBe(false);
-  expect(names({ shared: true }).filter((name) => name.startsWith('shared'))).toHaveLength(3);
+  expect(names({ shared: true }).filter((name) => name.startsWith('shared'))).toHaveLength(4);
   expect(names({}).some((name) => /^(shared|durable|down)/.test(name))).toBe(false);
 });

@@ -67,7 +67,10 @@ class LoadClient {
     this.readers.push(reader);
     const socket = net.connect(this.#port, '127.0.0.1');
     socket.on('error', () => {});
-    socket.on('data', (bytes: Buffer) => reader.feed(bytes));
+    // Node still hands out what a resumed socket had buffered when it was destroyed: after the cursor was taken it is nobody's.
+    socket.on('data', (bytes: Buffer) => {
+      if (!socket.destroyed) reader.feed(bytes);
+    });
     const topics = [...this.topics].map((topic) => `t${topic}`).join(',');
     const resume = cursor === undefined ? '' : `Last-Event-ID: ${cursor}\r\n`;
     socket.write(

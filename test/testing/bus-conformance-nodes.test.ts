@@ -1,0 +1,65 @@
+/** The suite for several nodes finds what it is there to find, and passes a bus that does it right. */
+import { describe, expect, test } from 'vitest';
+import type { BusEvent } from '../../src/index.js';
+import { type BusFixture, type BusSetup, busNodesConformance } from '../../src/testing/index.js';
+import { type HubPort, SharedHub } from '../support/shared-bus.js';
+
+/** Names of the cases that a hub with that defect does not pass. */
+async function failures(damage: (port: HubPort) => void): Promise<string[]> {
+  const create = ({ historySize, clock }: BusSetup): BusFixture => {
+    const hub = new SharedHub({ historySize, clock });
+    const another = () => {
+      const port = hub.port();
+      damage(port);
+      return port;
+    };
+    return { bus: another(), another };
+  };
+  const failed: string[] = [];
+  for (const { name, run } of busNodesConformance({ create, timeoutMs: 150 })) {
+    await run().catch(() => failed.push(name));
+  }
+  return failed;
+}
+
+test('a hub of this process passes every case', async () => {
+  expect(await failures(() => {})).toEqual([]);
+});
+
+describe('a node that', () => {
+  const defects: Record<string, readonly [RegExp, (port: HubPort) => void]> = {
+    'does not say that its bus is shared': [
+      /says so/,
+      (port) => Object.defineProperty(port, 'isShared', { value: false }),
+    ],
+    'loses every tenth event': [
+      /see the same order/,
+      (port) => {
+        port.loses = ({ sequence }) => sequence % 10 === 0;
+      },
+    ],
+    'is told everything twice': [
+      /see the same order/,
+      (port) => {
+        const arrive = port.arrive.bind(port);
+        port.arrive = (event: BusEvent) => {
+          arrive(event);
+          arrive(event);
+        };
+      },
+    ],
+    'hears what is for another': [/arrives there alone/, (port) => port.joined.add('c::of-third')],
+    'takes every cursor for an unknown one': [
+      /a cursor of one node/,
+      (port) => {
+        const read = port.read.bind(port);
+        port.read = (request) => read({ ...request, after: 'another' });
+      },
+    ],
+  };
+  for (const [defect, [expected, damage]] of Object.entries(defects)) {
+    test(`${defect} does not pass`, async () => {
+      expect(await failures(damage)).toEqual(expect.arrayContaining([expect.stringMatching(expected)]));
+    });
+  }
+});
