@@ -104,7 +104,7 @@ test('the connection state follows a server that goes away and comes back, and t
   await stateIs(page, 'Lost');
   expect(await textOf(page, '.job .badge')).toBe('Failed');
   expect(await textOf(page, '.job .outcome')).toBe('the server was stopped');
-  expect(await textOf(page, '#fact-state')).toMatch(/^lost .* ago; the browser tries again/);
+  expect(await textOf(page, '#fact-state')).toMatch(/^lost .* ago; attempt \d+$/);
   await page.locator('#start-button').click();
   await until(async () => (await textOf(page, '#start-problem')) === 'The server cannot be reached.', 'the problem');
 

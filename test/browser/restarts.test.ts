@@ -2,23 +2,16 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
 import { openPage } from '../support/browser.js';
-import { listen } from '../support/server.js';
+import { freePort } from '../support/port.js';
 import { until } from '../support/until.js';
 
 const program = fileURLToPath(new URL('counter-server.mjs', import.meta.url));
 const RESTARTS = 10;
-
-async function freePort(): Promise<number> {
-  const { port, close } = await listen(http.createServer());
-  await close();
-  return port;
-}
 
 async function start(port: number, file: string): Promise<ChildProcess> {
   const server = fork(program, [String(port), file], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });

@@ -1,0 +1,415 @@
+/**
+ * The object an application holds: handlers, status, counters, and the parts put together. It opens nothing and touches no
+ * global before `connect()`.
+ */
+import { type Cursor, createCursor } from './cursor.js';
+import { createDelivery, type Delivery } from './delivery.js';
+import { createEngine, type Engine, type EngineHost, type Pace } from './engine.js';
+import { SSEClientError } from './errors.js';
+import { canShare, createGroup } from './group.js';
+import { iterate, type Tap } from './iterate.js';
+import { nameOf, type Options, refuse, resolveOptions } from './options.js';
+import { isHidden, watchPage } from './page.js';
+import { hrefOf } from './request.js';
+import { changed, idle } from './status.js';
+import type {
+  SSEClientConfig,
+  SSEClientEvents,
+  SSEDataOf,
+  SSEEvent,
+  SSEEventMap,
+  SSEEventName,
+  SSEGap,
+  SSEHandler,
+  SSEIterateOptions,
+  SSEStats,
+  SSEStatusInfo,
+} from './types.js';
+
+type AnyHandler = (...values: never[]) => unknown;
+
+/** One registration. */
+interface Entry {
+  readonly handler: AnyHandler;
+  readonly once: boolean;
+  /** The event that is under way does not come to who is gone. */
+  done: boolean;
+}
+
+/** All of a key where no handler is named. */
+const isOf = (handler?: unknown) => (entry: Entry) => !handler || entry.handler === handler;
+
+/** What the client says itself has a key that no type of a server can be. */
+const keyOf = (name: string): string =>
+  /^((dis)?connected|status|message|gap|error)$/.test(name) ? `\n${name}` : name;
+
+/**
+ * The client of an event stream. It comes back after failures, goes on from the last id, and tells what it does.
+ *
+ * @example
+ * ```ts
+ * const client = new SSEClient<{ progress: { percent: number } }>({ url: '/stream' });
+ * client.subscribe('progress', ({ percent }) => console.log(percent));
+ * client.connect();
+ * ```
+ */
+export class SSEClient<Events extends object = SSEEventMap> {
+  /** By key. A list is never changed, but replaced: whoever is called may register and undo. */
+  readonly #entries = new Map<string, readonly Entry[]>();
+  readonly #taps = new Set<Tap>();
+  readonly #cursor: Cursor;
+  readonly #delivery: Delivery;
+  readonly #pace: Pace = { last: -Infinity };
+  #config: SSEClientConfig;
+  #options: Options;
+  #engine: Engine | undefined;
+  #info = idle();
+  /** Undoes `watchPage`; set while the application wants a connection. */
+  #unwatch: (() => void) | undefined;
+  #isSuspended = false;
+  #isPaused = false;
+  #isDestroyed = false;
+  #refetching: AbortController | undefined;
+  #openedAt = 0;
+  #opens = 0;
+
+  /** @throws {SSEClientError} `SSE_CLIENT_OPTION` */
+  constructor(config: SSEClientConfig = {}) {
+    this.#config = config;
+    this.#options = resolveOptions(config);
+    const settings = () => this.#options;
+    this.#cursor = createCursor(settings);
+    this.#delivery = createDelivery(settings, this.#cursor, {
+      dispatch: (event) => this.#dispatch(event),
+      takes: ({ type }) =>
+        this.#entriesOf('\nmessage').length + this.#entriesOf(type).length > 0 ||
+        [...this.#taps].some((tap) => tap.takes(type)),
+      error: (cause) => {
+        this.#emit('\nerror', new SSEClientError('SSE_CLIENT_CALLBACK', 'parse threw', { cause }));
+      },
+      gap: (resumedFrom) => this.#tellGap({ reason: 'overflow', resumedFrom, local: true }),
+    });
+  }
+
+  /**
+   * Begins; returns at once. While connected or on the way, without arguments, it does nothing. A new address or new
+   * settings, which are laid over those there are, take effect at once; the last id stays. After `failed` it begins anew.
+   *
+   * @throws {SSEClientError} `SSE_CLIENT_OPTION`, also where no address is known; `SSE_CLIENT_DESTROYED`
+   */
+  connect(url?: SSEClientConfig['url'], config?: SSEClientConfig): void {
+    if (this.#isDestroyed) throw new SSEClientError('SSE_CLIENT_DESTROYED', 'gone');
+    const isNew = config || (url && url !== this.#config.url);
+    if (!isNew && this.#unwatch && !this.#isOver()) return;
+    const given: SSEClientConfig = { ...config, ...(url && { url }) };
+    // The newer of the two decides.
+    const other = given.url ? { urls: undefined } : given.urls && { url: undefined };
+    const merged = { ...this.#config, ...other, ...given };
+    const options = resolveOptions(merged);
+    if (!options.urls[0]) refuse('url', 'is needed');
+    for (const url of options.urls) {
+      try {
+        if (typeof url !== 'function') hrefOf(url);
+      } catch {
+        refuse('url', `cannot be ${url}`);
+      }
+    }
+    if (options.shareAcrossTabs || options.persistLastEventId) nameOf(options);
+    if (isNew) {
+      this.#close();
+      this.#config = merged;
+      this.#options = options;
+      this.#engine = undefined;
+      if (config?.lastEventId !== undefined) this.#cursor.set(config.lastEventId);
+    }
+    this.#unwatch ??= watchPage((signal) => {
+      const { closeWhenHidden, shareAcrossTabs } = this.#options;
+      // A leader that stands still would keep the others waiting.
+      if (signal === 'pagehide' || (signal === 'freeze' && shareAcrossTabs) || (closeWhenHidden && isHidden())) {
+        this.#suspend(true);
+      } else if (!isHidden() || !/vis|freeze/.test(signal)) {
+        this.#suspend(false);
+        this.#engine?.check();
+      }
+    });
+    this.#cursor.load();
+    this.#engine ??= this.#createEngine();
+    this.#isSuspended = options.closeWhenHidden && isHidden();
+    if (this.#isSuspended) this.#setStatus(changed(idle(), { reason: 'hidden' }));
+    else this.#engine.start();
+  }
+
+  /** Ends, for good or until `connect()`, which goes on from the last id. Nothing is left open; twice is once. */
+  disconnect(): void {
+    this.#close();
+    this.#refetching?.abort();
+    for (const tap of this.#taps) tap.end();
+  }
+
+  /**
+   * Drops what is open and connects again, never within 250 ms of the last attempt; failures so far are forgotten. With
+   * `shareAcrossTabs`: for all tabs.
+   *
+   * @throws {SSEClientError} as `connect()`
+   */
+  reconnect(): void {
+    if (this.#unwatch && !this.#isSuspended) this.#engine?.start();
+    else this.connect();
+  }
+
+  /** `disconnect()`, and no more: handlers and waiting events are gone, and `connect()` throws. Twice is once. */
+  destroy(): void {
+    this.disconnect();
+    this.#isDestroyed = true;
+    this.clearQueue();
+    for (const key of this.#entries.keys()) this.#remove(key, isOf());
+  }
+
+  /**
+   * Calls `handler` for every event of `type` that the server sends, `connected` and `message` included. Events of that
+   * type that waited come right after this turn.
+   *
+   * @returns what undoes it: this registration, also where the same handler is registered twice
+   */
+  subscribe<Type extends SSEEventName<Events>>(type: Type, handler: SSEHandler<Events, Type>): () => void {
+    return this.#add(type, handler);
+  }
+
+  /** Undoes `subscribe`; without `handler`, all of the type. */
+  unsubscribe<Type extends SSEEventName<Events>>(type: Type, handler?: SSEHandler<Events, Type>): void {
+    this.#remove(type, isOf(handler));
+  }
+
+  /** `connected`, `disconnected`, `status`, `message`, `gap` and `error` are the client's own; all else is as `subscribe`. */
+  on<Name extends keyof SSEClientEvents>(name: Name, handler: SSEClientEvents[Name]): this;
+  on<Type extends SSEEventName<Events>>(type: Type, handler: SSEHandler<Events, Type>): this;
+  on(name: string, handler: AnyHandler): this {
+    this.#add(keyOf(name), handler);
+    return this;
+  }
+
+  /** {@link on}, for the next time only. */
+  once<Name extends keyof SSEClientEvents>(name: Name, handler: SSEClientEvents[Name]): this;
+  once<Type extends SSEEventName<Events>>(type: Type, handler: SSEHandler<Events, Type>): this;
+  once(name: string, handler: AnyHandler): this {
+    this.#add(keyOf(name), handler, true);
+    return this;
+  }
+
+  /** Undoes {@link on} and {@link once}; without `handler`, all of the name. */
+  off<Name extends keyof SSEClientEvents>(name: Name, handler?: SSEClientEvents[Name]): this;
+  off<Type extends SSEEventName<Events>>(type: Type, handler?: SSEHandler<Events, Type>): this;
+  off(name: string, handler?: AnyHandler): this {
+    this.#remove(keyOf(name), isOf(handler));
+    return this;
+  }
+
+  /** The same frozen object until something changes. */
+  getStatus(): SSEStatusInfo {
+    return this.#info;
+  }
+
+  getStats(): SSEStats {
+    const { status, connected, transport } = this.#info;
+    return {
+      status,
+      connected,
+      reconnectCount: this.#opens && this.#opens - 1,
+      uptime: connected ? Date.now() - this.#openedAt : 0,
+      transport,
+      ...this.#delivery.counts,
+    };
+  }
+
+  /** The last id; empty where there is none yet. */
+  get lastEventId(): string {
+    return this.#cursor.get();
+  }
+
+  /** Events wait from now on, `messageQueueSize` of them; when more come, `resume()` tells a `gap` of its own. */
+  pause(): void {
+    this.#isPaused = true;
+    this.#settle();
+  }
+
+  /** Delivers what waited, in order, at once; then all goes on. */
+  resume(): void {
+    this.#isPaused = false;
+    this.#settle();
+  }
+
+  /** Throws away what waits; gives how many events that were. */
+  clearQueue(): number {
+    return this.#delivery.clear();
+  }
+
+  /**
+   * Events as they come, from now on, over reconnects, until `disconnect()`, `break` or `signal`. A loop that is slower than
+   * its events holds the stream back, for the handlers too: end one that is not wanted any more.
+   *
+   * @throws {SSEClientError} from the iteration, when the client gives up (`failed`)
+   */
+  events<Type extends SSEEventName<Events> = SSEEventName<Events>>(
+    options: SSEIterateOptions<Type> = {},
+  ): AsyncIterableIterator<SSEEvent<SSEDataOf<Events, Type>, Type>> {
+    const events = iterate(this.#taps, options.types, options.signal);
+    this.#delivery.wake();
+    if (this.#isDestroyed) this.disconnect();
+    return events as AsyncIterableIterator<SSEEvent<SSEDataOf<Events, Type>, Type>>;
+  }
+
+  #close(): void {
+    this.#unwatch?.();
+    this.#unwatch = undefined;
+    this.#engine?.stop('requested');
+  }
+
+  /** Ended for good, but not by the application. */
+  #isOver(): boolean {
+    const { status, reason } = this.#info;
+    return /fail|dis/.test(status) && !/req|hid/.test(reason);
+  }
+
+  #suspend(isSuspended: boolean): void {
+    // What has ended for good is not woken up.
+    if (this.#isSuspended === isSuspended || this.#isOver()) return;
+    this.#isSuspended = isSuspended;
+    if (isSuspended) this.#engine?.stop('hidden');
+    else this.#engine?.start();
+  }
+
+  #createEngine(): Engine {
+    const options = this.#options;
+    const host: EngineHost = {
+      cursor: this.#cursor.get,
+      block: (type, text, id) => {
+        const event = this.#delivery.block(type, text, id);
+        if (!event) return;
+        if (type === 'gap') this.#tellGap({ ...(event.data as object), local: false });
+        if (type === 'connected') {
+          const every = (event.data as { heartbeatInterval?: number } | null)?.heartbeatInterval;
+          // 0 there: the server sends none. 0 here: the application does not want silence to be watched.
+          if (every! >= 0 && options.heartbeatInterval) this.#engine?.learn(+every!);
+        }
+      },
+      flush: (bytes) => {
+        this.#delivery.counts.bytes += bytes;
+        if (this.#info.transport === 'polling') this.#delivery.renew();
+        // What waits is not handled: the next page is to get it again.
+        if (!this.#isPaused) this.#cursor.save();
+        for (const tap of this.#taps) {
+          const room = tap.room();
+          if (room) return room;
+        }
+        return undefined;
+      },
+      status: (info) => this.#setStatus(info),
+      error: (error) => void this.#emit('\nerror', error),
+    };
+    const create = (own: EngineHost) => createEngine(options, this.#pace, own);
+    return options.shareAcrossTabs && canShare(nameOf(options))
+      ? createGroup(nameOf(options), this.#cursor, host, create)
+      : create(host);
+  }
+
+  #dispatch(event: SSEEvent): boolean {
+    const { type, data } = event;
+    let isTaken = this.#emit('\nmessage', event);
+    isTaken = this.#emit(type, data, event) || isTaken;
+    for (const tap of this.#taps) {
+      if (!tap.takes(type)) continue;
+      isTaken = true;
+      if (!tap.push(event)) this.#delivery.counts.dropped++;
+    }
+    return isTaken;
+  }
+
+  #setStatus(info: SSEStatusInfo): void {
+    const previous = this.#info.status;
+    this.#info = info;
+    if (info.status === previous) return;
+    this.#delivery.renew();
+    const change = { ...info, previous };
+    if (info.connected) {
+      this.#opens++;
+      this.#openedAt = Date.now();
+    }
+    this.#emit('\nstatus', change);
+    if (info.connected) this.#emit('\nconnected', info);
+    if (previous === 'connected') this.#emit('\ndisconnected', change);
+    if (this.#isOver()) for (const tap of this.#taps) tap.end(info.error);
+  }
+
+  /** A server may put anything into a `gap`. */
+  #tellGap({ reason = 'unknown', requested = null, resumedFrom = null, local = false }: Partial<SSEGap>): void {
+    this.#delivery.counts.gaps++;
+    this.#emit('\ngap', {
+      reason,
+      requested,
+      resumedFrom,
+      local,
+      refetch: (load) => this.#refetch(load),
+    } satisfies SSEGap);
+  }
+
+  async #refetch<T>(load: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T> {
+    this.#refetching?.abort();
+    const own = new AbortController();
+    this.#refetching = own;
+    this.#settle();
+    try {
+      return await load(own.signal);
+    } finally {
+      // Otherwise a newer one has taken over.
+      if (this.#refetching === own) this.#refetching = undefined;
+      this.#settle();
+    }
+  }
+
+  #settle(): void {
+    this.#delivery.pause(this.#isPaused || this.#refetching !== undefined);
+  }
+
+  #entriesOf(key: string): readonly Entry[] {
+    return this.#entries.get(key) ?? [];
+  }
+
+  /** Registers; gives what undoes it. */
+  #add(key: string, handler: AnyHandler, once = false): () => void {
+    if (typeof handler !== 'function') refuse('handler', 'is needed');
+    const entry: Entry = { handler, once, done: false };
+    this.#entries.set(key, [...this.#entriesOf(key), entry]);
+    this.#delivery.wake();
+    return () => this.#remove(key, (one) => one === entry);
+  }
+
+  #remove(key: string, isMeant: (entry: Entry) => boolean): void {
+    const isLeft = (entry: Entry) => {
+      entry.done ||= isMeant(entry);
+      return !entry.done;
+    };
+    this.#entries.set(key, this.#entriesOf(key).filter(isLeft));
+  }
+
+  /** Calls who is registered; one that fails, now or later, fails alone. False where nobody is. */
+  #emit(key: string, first?: unknown, second?: unknown): boolean {
+    const entries = this.#entriesOf(key);
+    for (const entry of entries) {
+      if (entry.done) continue;
+      if (entry.once) this.#remove(key, (one) => one === entry);
+      try {
+        const result = entry.handler(first as never, second as never) as PromiseLike<unknown> | undefined;
+        if (result?.then) result.then(undefined, (cause) => this.#report(key, cause));
+      } catch (cause) {
+        this.#report(key, cause);
+      }
+    }
+    return entries.length > 0;
+  }
+
+  #report(key: string, cause: unknown): void {
+    const error = new SSEClientError('SSE_CLIENT_HANDLER', `handler ${key.trim()}`, { cause });
+    // Nobody listens, or the one who does is the one that failed: better seen than swallowed.
+    if (key === '\nerror' || !this.#emit('\nerror', error)) console.error(error);
+  }
+}

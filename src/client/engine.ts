@@ -1,0 +1,405 @@
+/**
+ * Keeps one connection alive: attempts, their failures and what follows, the watchdog, polling, the next address.
+ *
+ * There is one attempt at a time and one timer. Every attempt has a number and an abort controller; `drop()` takes both
+ * away, and whatever still comes from an older attempt finds that its number has passed. So nothing has to be unregistered
+ * in the right order, and `stop()` at any moment leaves nothing behind.
+ *
+ * Deadlines are judged by the clock when a timer fires: a timer of a page that was hidden, frozen or asleep comes late, and
+ * `check()` is called as soon as the page is awake.
+ */
+import {
+  BODY_START,
+  BODY_TIME,
+  GOOD_AFTER,
+  LONGEST,
+  MIN_SPACING,
+  NEVER,
+  POLL_EVENTS,
+  PROBE_EVERY,
+  PROBE_TIME,
+  SPACING_GROWTH,
+  TRIES_BEFORE_POLLING,
+} from './constants.js';
+import { SSEClientError } from './errors.js';
+import type { Options } from './options.js';
+import { isOffline } from './page.js';
+import { createParser } from './parser.js';
+import { pollUrlOf, readPoll } from './poll.js';
+import { discard, hrefOf, request, retryAfterOf, textOf } from './request.js';
+import { changed, idle } from './status.js';
+import type { SSEAttempt, SSEDecision, SSEReason, SSEStatusInfo } from './types.js';
+
+/** What the engine tells. */
+export interface EngineHost {
+  cursor(): string;
+  /** A block; `text` is undefined where it has an id only. */
+  block(type: string, text: string | undefined, id: string | undefined): void;
+  /** The blocks of a chunk have been told; `bytes` came. Where it returns a promise nothing is read until that resolves. */
+  flush(bytes: number): Promise<void> | undefined;
+  /** Something changed; a call for each change, also where the status itself stays. */
+  status(info: SSEStatusInfo): void;
+  error(error: SSEClientError): void;
+}
+
+/** Outlives engines, so that changing settings does not bring attempts closer together. */
+export interface Pace {
+  /** When the last request was sent, in ms of `performance.now()`. */
+  last: number;
+}
+
+export interface Engine {
+  /** Begins anew, with a new budget. */
+  start(reason?: SSEReason): void;
+  /** Ends at once. Twice is once. */
+  stop(reason: SSEReason): void;
+  /** The page is awake, or the network is back. */
+  check(): void;
+  /** The server's heartbeats come every `interval` ms; 0: never. */
+  learn(interval: number): void;
+}
+
+/** What follows by default; undefined for 401 and 403, where it depends. */
+function verdictOf(status = 200, error?: SSEClientError): SSEDecision {
+  if (status === 401 || status === 403) return undefined;
+  if (status === 404 || status === 410) return 'next';
+  if (status === 204) return 'stop';
+  const isPassing = status === 200 ? !error || error.retryable : /408|425|429|5../.test(`${status}`);
+  return isPassing ? 'retry' : 'fail';
+}
+
+export function createEngine(options: Options, pace: Pace, host: EngineHost): Engine {
+  const { urls, maxReconnectInterval, pollingInterval } = options;
+  /** The number of the attempt that counts. */
+  let turn = 0;
+  let phase: 'idle' | 'waiting' | 'open' = 'idle';
+  let controller: AbortController | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let deadline = NEVER;
+  let onDeadline: (() => void) | undefined;
+
+  let info = idle();
+  let attempt = 0;
+  let base = options.reconnectInterval;
+  /** What `Retry-After` asks for, in ms of `performance.now()`. Not of {@link Pace}: another server has not asked for it. */
+  let notBefore = 0;
+  let isRefreshing = false;
+  let openedAt = 0;
+
+  let index = 0;
+  /** For each address until when it is left alone; for ever where it said that there is nothing. */
+  let coolUntil: number[] = [];
+
+  let interval = options.heartbeatInterval;
+  let lastByteAt = 0;
+
+  /** Attempts in a row without a byte. */
+  let fruitless = 0;
+  let isPolling = false;
+  let isProbe = false;
+  let canPoll = false;
+  let probeAt = 0;
+
+  function tell(changes: Partial<SSEStatusInfo> = {}): void {
+    info = changed(info, { nextDelay: null, attempt, ...changes });
+    host.status(info);
+  }
+
+  function arm(delay: number, then?: () => void): void {
+    clearTimeout(timer);
+    deadline = Date.now() + delay;
+    onDeadline = then;
+    if (delay < NEVER) timer = setTimeout(then!, Math.min(delay, LONGEST));
+  }
+
+  /** Whatever is under way counts no more. */
+  function drop(): number {
+    arm(NEVER);
+    controller?.abort();
+    return ++turn;
+  }
+
+  /** `growth` for each attempt after the first, from `first` to `last`. */
+  const grown = (first: number, growth: number, last: number) =>
+    Math.min(last, first * growth ** Math.max(0, attempt - 1));
+
+  function wait(delay: number, status: SSEStatusInfo['status'] = 'reconnecting'): void {
+    const spacing = grown(MIN_SPACING, SPACING_GROWTH, Math.max(MIN_SPACING, maxReconnectInterval));
+    const soonest = Math.max(pace.last + spacing, notBefore);
+    const nextDelay = isOffline() ? null : Math.ceil(Math.max(0, delay, soonest - performance.now()));
+    phase = 'waiting';
+    arm(nextDelay ?? NEVER, begin);
+    // Between two polls that work nothing changes.
+    if (!isPolling || !info.connected) tell({ status, nextDelay });
+  }
+
+  function end(status: 'failed' | 'disconnected', reason: SSEReason): void {
+    phase = 'idle';
+    tell({ status, reason, transport: null });
+  }
+
+  /** Leaves an address alone until then, and goes to the next one that may be tried; false where there is none. */
+  function moveOn(until: number): boolean {
+    coolUntil[index] = until;
+    const now = Date.now();
+    const untilOf = (i: number) => Math.max(now, coolUntil[i] ?? 0);
+    index = urls.map((_, i) => (index + 1 + i) % urls.length).sort((a, b) => untilOf(a) - untilOf(b))[0]!;
+    return untilOf(index) === now;
+  }
+
+  /** An attempt, a stream or a poll is over. Without `error` the server ended it. */
+  function over(n: number, error?: SSEClientError, response?: Response): void {
+    if (n !== turn) return;
+    const next = drop();
+    if (isProbe) {
+      // It was only a try; polling goes on.
+      probeAt = Date.now() + PROBE_EVERY;
+      wait(0);
+      return;
+    }
+    const { status, headers } = response ?? {};
+    const wasPolling = isPolling;
+    const isGood = phase === 'open' && Date.now() - openedAt >= GOOD_AFTER;
+    if (isGood) {
+      attempt = 1;
+      coolUntil = [];
+    }
+    isPolling = false;
+    if (error) host.error(error);
+    let decision: SSEDecision;
+    try {
+      // The handler of the error may have called disconnect().
+      if (next === turn) decision = options.decide({ status, headers, error, attempt });
+      if (!/^\d|^(retry|next|stop|fail)$/.test(`${decision ?? 0}`)) throw decision;
+    } catch (cause) {
+      decision = undefined;
+      host.error(new SSEClientError('SSE_CLIENT_CALLBACK', 'decide failed', { cause }));
+    }
+    // The application has called start() or stop().
+    if (next !== turn) return;
+    decision ??= verdictOf(status, error);
+    if (decision === undefined) {
+      // 401 and 403: once more, if somebody can be asked for another token.
+      isRefreshing =
+        !isRefreshing &&
+        [options.headers, urls[index], options.pollingUrl].some((value) => typeof value === 'function');
+      decision = isRefreshing ? 0 : 'fail';
+      isPolling = wasPolling;
+    } else if (wasPolling && (decision === 'next' || decision === 'fail')) {
+      // Nothing to poll there; the stream itself may come back.
+      canPoll = false;
+      fruitless = 0;
+      decision = 'retry';
+    }
+    // Quietly.
+    if (decision === 'stop') error = undefined;
+    const reason = error
+      ? (error.code.slice(11).toLowerCase().replace('_', '-') as SSEReason)
+      : decision === 'stop'
+        ? 'stopped'
+        : 'ended';
+    info = changed(info, { reason, error: error ?? null, transport: isPolling ? info.transport : null });
+
+    // Full jitter: between nothing and the bound.
+    let delay = Math.random() * grown(base, options.reconnectDecay, maxReconnectInterval);
+    if (typeof decision === 'number') {
+      delay = decision;
+    } else if (decision !== 'fail') {
+      const retryAfter = Math.min(retryAfterOf(headers), maxReconnectInterval * 10);
+      // One that has just brought something gets another chance first.
+      const isBad = !isGood && !wasPolling && (fruitless > 0 || attempt > 2);
+      const until = decision === 'next' ? NEVER : isBad && Date.now() + maxReconnectInterval;
+      if (until && moveOn(until)) {
+        delay = 0;
+      } else if (retryAfter > 0) {
+        // Those who were turned away together do not come back together. Also not sooner when the page wakes up.
+        delay += retryAfter;
+        notBefore = performance.now() + retryAfter;
+        fruitless = 0;
+      }
+      if (coolUntil[index] === NEVER) decision = 'fail';
+    }
+    if (decision === 'stop' || decision === 'fail' || !options.reconnect || attempt > options.maxReconnectAttempts) {
+      end(decision === 'fail' || error ? 'failed' : 'disconnected', reason);
+      return;
+    }
+    // No byte for so long: more tries would not tell more.
+    if (fruitless > 0 && reason === 'silent') fruitless = TRIES_BEFORE_POLLING;
+    if (canPoll && fruitless >= TRIES_BEFORE_POLLING) {
+      isPolling = true;
+      fruitless = 0;
+      probeAt = Date.now() + PROBE_EVERY;
+    }
+    wait(delay);
+  }
+
+  async function begin(): Promise<void> {
+    const n = drop();
+    controller = new AbortController();
+    const { signal } = controller;
+    phase = 'idle';
+    pace.last = performance.now();
+    isProbe = isPolling && Date.now() >= probeAt;
+    const isPoll = isPolling && !isProbe;
+    // Rounds of polling that works are no attempts.
+    if (!info.connected) {
+      attempt++;
+      tell();
+    }
+    const time = isProbe ? PROBE_TIME : (options.connectTimeout || NEVER) + (isPoll ? pollingInterval : 0);
+    if (n !== turn) return;
+    arm(time, () => over(n, new SSEClientError('SSE_CLIENT_TIMEOUT', `after ${time} ms`)));
+
+    let url: string | undefined;
+    let response: Response | undefined;
+    try {
+      const context: SSEAttempt = { attempt, refresh: isRefreshing, lastEventId: host.cursor(), signal };
+      const [address, headers, pollingUrl] = await Promise.all(
+        [urls[index], options.headers, options.pollingUrl].map(async (value) =>
+          typeof value === 'function' ? value(context) : value,
+        ),
+      );
+      if (n !== turn) return;
+      const streamUrl = hrefOf(address as string);
+      const pollUrl = pollUrlOf(streamUrl, pollingUrl as string | undefined, pollingInterval);
+      canPoll = options.fallbackToPolling && pollUrl !== undefined;
+      url = isPoll ? pollUrl : streamUrl;
+      const accept = isPoll ? 'application/json' : 'text/event-stream';
+      if (!isPoll) fruitless++;
+      pace.last = performance.now();
+      response = await request(
+        options,
+        url as string,
+        // Not exactly what EventSource asks for: servers hide statuses from that one.
+        `${accept}, application/json;q=0.1`,
+        host.cursor(),
+        headers as Readonly<Record<string, string>> | undefined,
+        signal,
+      );
+      if (n !== turn) return discard(response);
+      const { status } = response;
+      if (status !== 204) {
+        const type = response.headers.get('content-type') ?? '';
+        if (status !== 200 || type.replace(/;.*/, '').trim().toLowerCase() !== accept) {
+          const body = await textOf(response, BODY_START, (cancel) => arm(BODY_TIME, cancel)).catch(() => '');
+          throw new SSEClientError(
+            status === 200 ? 'SSE_CLIENT_CONTENT_TYPE' : 'SSE_CLIENT_STATUS',
+            `${status} ${type}`,
+            { status, body, retryable: /408|425|429|5../.test(`${status}`) },
+          );
+        }
+        if (isPoll) return await poll(n, response);
+        await stream(n, response);
+      }
+      over(n, undefined, response);
+    } catch (cause) {
+      over(
+        n,
+        cause instanceof SSEClientError
+          ? cause
+          : new SSEClientError(url ? 'SSE_CLIENT_NETWORK' : 'SSE_CLIENT_CALLBACK', 'failed', { cause }),
+        response,
+      );
+    }
+  }
+
+  function opened(transport: 'stream' | 'polling'): void {
+    isRefreshing = isProbe = false;
+    if (info.transport !== transport) {
+      tell({ status: 'connected', reason: 'opened', transport, error: null });
+    }
+  }
+
+  async function stream(n: number, response: Response): Promise<void> {
+    const open = () => {
+      isPolling = false;
+      phase = 'open';
+      openedAt = lastByteAt = Date.now();
+      watch(n);
+      opened('stream');
+    };
+    // While polling, only a byte proves that the stream gets through.
+    if (!isProbe) open();
+    const parse = createParser(options.maxEventBytes, {
+      block(type, text, id) {
+        if (n === turn) host.block(type, text, id);
+      },
+      retry(delay) {
+        base = delay;
+      },
+    });
+    const reader = response.body?.getReader();
+    try {
+      while (reader && n === turn) {
+        const { done, value } = await reader.read();
+        if (n !== turn || done) return;
+        fruitless = 0;
+        if (isProbe) open();
+        lastByteAt = Date.now();
+        parse(value);
+        const held = n === turn && host.flush(value.length);
+        if (held) {
+          // Nobody reads: that is not the server's silence.
+          arm(NEVER);
+          await held;
+          lastByteAt = Date.now();
+          if (n === turn) watch(n);
+        }
+      }
+    } finally {
+      // A fetch of the application's may not know signals.
+      reader?.cancel().catch(() => {});
+    }
+  }
+
+  /** The watchdog. Not a timer for each chunk: one that looks at the clock, and comes again when there was a byte. */
+  function watch(n: number): void {
+    const limit = interval > 0 ? interval + options.heartbeatTimeout : NEVER;
+    // A clock that was set back is not the server's silence either.
+    lastByteAt = Math.min(lastByteAt, Date.now());
+    const left = lastByteAt + limit - Date.now();
+    if (left > 0) arm(left, () => watch(n));
+    else over(n, new SSEClientError('SSE_CLIENT_SILENT', `after ${limit} ms`));
+  }
+
+  async function poll(n: number, response: Response): Promise<void> {
+    const sentAt = pace.last;
+    const body = await textOf(response, options.maxEventBytes * POLL_EVENTS);
+    const blocks = readPoll(body);
+    if (n !== turn) return;
+    attempt = 1;
+    arm(NEVER);
+    opened('polling');
+    for (const block of blocks) if (n === turn) host.block(...block);
+    if (n === turn) await host.flush(new Blob([body]).size);
+    // Answers without events that come at once are of a server that does not wait.
+    if (n === turn) wait(blocks.length > 1 ? 0 : sentAt + pollingInterval - performance.now());
+  }
+
+  return {
+    start(reason = 'requested') {
+      const isAgain = reason !== 'requested' || info.connected || info.reconnecting;
+      drop();
+      attempt = fruitless = 0;
+      isPolling = isProbe = isRefreshing = false;
+      coolUntil = [];
+      notBefore = 0;
+      info = changed(idle(), { reason });
+      wait(0, isAgain ? 'reconnecting' : 'connecting');
+    },
+    stop(reason) {
+      drop();
+      info = changed(info, { error: null });
+      if (info.status !== 'disconnected') end('disconnected', reason);
+    },
+    check() {
+      if (phase !== 'waiting' && Date.now() >= deadline) onDeadline?.();
+      // Backed off or offline: now is better than later. Between two polls there is nothing to hurry.
+      if (phase === 'waiting' && !info.connected) wait(0, info.status);
+    },
+    learn(every) {
+      interval = every;
+      if (phase === 'open') watch(turn);
+    },
+  };
+}
