@@ -1,0 +1,424 @@
+/**
+ * Messages that wait for their user. A send is stored, then published over the broker: who is connected gets it now, everybody
+ * else when they come. See docs/guides/inbox.md.
+ *
+ * This file checks what it is given and says who does what: outbound.ts stores and publishes, streams.ts and
+ * stream-mailbox.ts deliver to those who connect, unread.ts keeps counters right, relay.ts looks after what others left.
+ */
+import { v7 as uuid } from 'uuid';
+import { SseError, shown } from '../core/errors.js';
+import { checkEventName, type EventMap, PRIORITIES } from '../core/event.js';
+import type { MailboxHost } from '../core/mailbox.js';
+import { checkTenantId, checkTopic, checkUserId, topicsDisabled } from '../core/topic.js';
+import { type ResolvedInboxOptions, resolveInboxOptions } from './inbox-options.js';
+import type {
+  InboxApi,
+  InboxMessage,
+  InboxOptions,
+  InboxReceiver,
+  InboxSendOptions,
+  InboxStats,
+  InboxSubscription,
+  InboxTenantOptions,
+  MarkReadSelection,
+  PendingOptions,
+} from './inbox-types.js';
+import { checkMessages } from './message-check.js';
+import { messageIdOf } from './message-tag.js';
+import { Outbound } from './outbound.js';
+import { Relay } from './relay.js';
+import type { InboxStore, NewMessage, Reader, ReadSelection, Receiver, StoredMessage } from './store.js';
+import { Streams } from './streams.js';
+import { Subscribing, type SubscriptionKey } from './subscribing.js';
+
+/** How often this looks at what is due, in ms. */
+const TICK_MS = 250;
+/** Messages deleted in one step. */
+const CLEANUP_STEP = 500;
+/** Largest `limit` of pending. */
+const MAX_PENDING = 1_000;
+/** Ids in one call of markRead, and event types of one subscription. */
+const MAX_LIST = 1_000;
+
+const SEND_OPTIONS = ['priority', 'persist', 'ttl', 'dedupKey', 'tenantId'];
+
+export class Inbox<Events extends EventMap = Record<string, unknown>> implements InboxApi<Events> {
+  readonly #options: ResolvedInboxOptions<Events>;
+  readonly #store: InboxStore;
+  readonly #host: MailboxHost;
+  readonly #detach: () => void;
+  readonly #outbound: Outbound;
+  readonly #streams: Streams;
+  readonly #subscribing: Subscribing;
+  readonly #relay: Relay;
+  #starting: Promise<void> | undefined = undefined;
+  #closing: Promise<void> | undefined = undefined;
+  #stopTicks: (() => void) | undefined = undefined;
+  #cleaned = 0;
+  #cleanAt = 0;
+  #cleaning: Promise<number> | undefined = undefined;
+
+  /** @throws {SseError} `SSE_ERR_INVALID_OPTION`, naming the option, the value and what is allowed. */
+  constructor(options: InboxOptions<Events>) {
+    this.#options = resolveInboxOptions(options);
+    const { broker, store } = this.#options;
+    this.#store = store;
+    const started = (): Promise<void> => this.start();
+    let made!: { host: MailboxHost; streams: Streams };
+    this.#detach = broker.attachMailboxes((host) => {
+      made = { host, streams: new Streams(store, host, this.#options, started) };
+      return made.streams;
+    });
+    this.#host = made.host;
+    this.#streams = made.streams;
+    this.#subscribing = new Subscribing(store, made.host, made.streams);
+    this.#outbound = new Outbound(store, made.host, started);
+    this.#relay = new Relay(store, made.host, this.#outbound, this.#streams.settled, this.#options);
+  }
+
+  start(): Promise<void> {
+    if (this.#closing !== undefined) return rejected(closed());
+    this.#starting ??= this.#start().catch((error: unknown) => {
+      // The next call tries again.
+      this.#starting = undefined;
+      throw error;
+    });
+    return this.#starting;
+  }
+
+  sendToUser<Name extends keyof Events & string>(
+    userId: string,
+    event: Name,
+    data: Events[Name],
+    options?: InboxSendOptions,
+  ): Promise<string> {
+    return this.#send({ userId }, event, data, options);
+  }
+
+  sendToGroup<Name extends keyof Events & string>(
+    group: string,
+    event: Name,
+    data: Events[Name],
+    options?: InboxSendOptions,
+  ): Promise<string> {
+    return this.#send({ group }, event, data, options);
+  }
+
+  broadcast<Name extends keyof Events & string>(
+    event: Name,
+    data: Events[Name],
+    options?: InboxSendOptions,
+  ): Promise<string> {
+    return this.#send({ everybody: true }, event, data, options);
+  }
+
+  async enqueue<Name extends keyof Events & string>(
+    tx: unknown,
+    receiver: InboxReceiver,
+    event: Name,
+    data: Events[Name],
+    options: Omit<InboxSendOptions, 'persist'> = {},
+  ): Promise<string> {
+    const message = this.#messageOf(receiver, event, data, options);
+    // Not started here: tx is open, and on SQLite it may be on the only connection there is.
+    await this.#store.enqueue(tx, [message]);
+    return message.eventId;
+  }
+
+  async pending(userId: string, options: PendingOptions = {}): Promise<InboxMessage[]> {
+    const { after, limit = 100 } = options;
+    if (!Number.isSafeInteger(limit) || limit < 1 || limit > MAX_PENDING) {
+      throw new SseError('SSE_ERR_INVALID_OPTION', `limit must be 1 to ${MAX_PENDING}; got ${shown(limit)}`);
+    }
+    const reader = this.#readerOf(userId, options);
+    await this.start();
+    const position = after === undefined ? 0 : (await this.#known(reader, after)).position;
+    const now = this.#host.clock.now();
+    const messages = await this.#store.pending({ reader, after: position, limit, now });
+    return messages.map(shownMessage);
+  }
+
+  async markRead(userId: string, selection: MarkReadSelection, options: InboxTenantOptions = {}): Promise<number> {
+    const reader = this.#readerOf(userId, options);
+    const read = selectionOf(selection);
+    await this.start();
+    if (read !== 'all' && 'upTo' in read) await this.#known(reader, read.upTo);
+    const changed = await this.#store.markRead(reader, read, this.#host.clock.now());
+    if (changed > 0) void this.#streams.tell({ what: 'read', userId, tenantId: reader.tenants.at(-1)!, read });
+    return changed;
+  }
+
+  async unreadCount(userId: string, options: InboxTenantOptions = {}): Promise<number> {
+    const reader = this.#readerOf(userId, options);
+    await this.start();
+    return this.#store.unreadCount(reader, this.#host.clock.now());
+  }
+
+  async subscribe(
+    userId: string,
+    group: string,
+    eventTypes?: readonly string[],
+    options: InboxTenantOptions = {},
+  ): Promise<boolean> {
+    const of = this.#subscriptionOf(userId, group, options);
+    if (eventTypes !== undefined) {
+      if (!Array.isArray(eventTypes) || eventTypes.length === 0 || eventTypes.length > MAX_LIST) {
+        const allowed = `a list of 1 to ${MAX_LIST} names, or left out`;
+        throw new SseError('SSE_ERR_INVALID_OPTION', `eventTypes must be ${allowed}; got ${shown(eventTypes)}`);
+      }
+      for (const type of eventTypes) checkEventName(type);
+    }
+    await this.start();
+    return this.#subscribing.subscribe(of, eventTypes);
+  }
+
+  async unsubscribe(userId: string, group: string, options: InboxTenantOptions = {}): Promise<boolean> {
+    const of = this.#subscriptionOf(userId, group, options);
+    await this.start();
+    return this.#subscribing.unsubscribe(of);
+  }
+
+  async subscriptions(userId: string, options: InboxTenantOptions = {}): Promise<InboxSubscription[]> {
+    const reader = this.#readerOf(userId, options);
+    await this.start();
+    const found = await this.#store.subscriptions(reader);
+    return found.map(({ group, eventTypes, tenantId }) => ({
+      group,
+      ...(eventTypes !== undefined && { eventTypes }),
+      ...(tenantId !== '' && { tenantId }),
+    }));
+  }
+
+  async cleanup(): Promise<number> {
+    await this.start();
+    this.#cleaning ??= this.#clean().finally(() => {
+      this.#cleaning = undefined;
+    });
+    return this.#cleaning;
+  }
+
+  getStats(): InboxStats {
+    const { relayed } = this.#relay;
+    return { ...this.#outbound.figures, relayed, backlogged: this.#streams.backlogged, cleaned: this.#cleaned };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #start(): Promise<void> {
+    await this.#store.start();
+    await this.#relay.open();
+    if (!this.#host.isShared) {
+      const head = await this.#store.head();
+      // Whoever comes to a bus that has no past begins with a round, so what is stored by now needs no other way to them.
+      this.#streams.settled.raise(this.#host.isNew() ? head : this.#outbound.settledBefore(head + 1));
+    }
+    const { relayInterval, cleanupInterval } = this.#options;
+    this.#cleanAt = this.#host.clock.monotonic() + cleanupInterval * Math.random();
+    this.#stopTicks = this.#host.clock.every(Math.min(TICK_MS, relayInterval), () => this.#tick());
+  }
+
+  #tick(): void {
+    this.#relay.tick();
+    this.#streams.tick(this.#host.clock.now());
+    const { cleanupInterval } = this.#options;
+    const now = this.#host.clock.monotonic();
+    if (cleanupInterval === 0 || now < this.#cleanAt) return;
+    // Nodes that were started together drift apart.
+    this.#cleanAt = now + cleanupInterval * (0.75 + Math.random() / 2);
+    this.cleanup().catch((error: unknown) => this.#host.report(error));
+  }
+
+  async #clean(): Promise<number> {
+    const { keepRead, keepMessages } = this.#options;
+    let deleted = 0;
+    for (;;) {
+      const now = this.#host.clock.now();
+      const since = (ms: number): number => (ms === 0 ? 0 : Math.max(0, now - ms));
+      const request = { now, readBefore: since(keepRead), createdBefore: since(keepMessages), limit: CLEANUP_STEP };
+      const count = await this.#store.cleanup(request);
+      deleted += count;
+      this.#cleaned += count;
+      if (count < CLEANUP_STEP || this.#closing !== undefined) break;
+      // In between, what waits for the database or the process has its turn.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    if (deleted > 0) this.#streams.counters.allChanged();
+    return deleted;
+  }
+
+  async #close(): Promise<void> {
+    this.#stopTicks?.();
+    if (this.#starting !== undefined) {
+      // One that could not start has nothing to end.
+      const isStarted = await this.#starting.then(
+        () => true,
+        () => false,
+      );
+      this.#stopTicks?.();
+      await this.#outbound.close();
+      await this.#streams.close();
+      await this.#cleaning?.catch(() => {});
+      if (isStarted) await this.#relay.close();
+    }
+    this.#detach();
+  }
+
+  async #send(receiver: InboxReceiver, event: string, data: unknown, options: InboxSendOptions = {}): Promise<string> {
+    if (options?.persist === false) return this.#publishOnly(receiver, event, data, options);
+    return this.#outbound.send(this.#messageOf(receiver, event, data, options));
+  }
+
+  async #publishOnly(
+    receiver: InboxReceiver,
+    event: string,
+    data: unknown,
+    options: InboxSendOptions,
+  ): Promise<string> {
+    checkSendOptions(options);
+    if (options.dedupKey !== undefined) {
+      throw new SseError('SSE_ERR_INVALID_OPTION', 'dedupKey needs a stored message: leave it or persist: false out');
+    }
+    if (this.#closing !== undefined) throw closed();
+    const { ttl, priority, tenantId } = options;
+    return this.#host.publish(this.#host.prepare(...addressOf(receiver), event, data, { ttl, priority, tenantId }));
+  }
+
+  /** Checked like every event that the broker sends, and for what a store refuses. */
+  #messageOf(receiver: InboxReceiver, event: string, data: unknown, options: InboxSendOptions): NewMessage {
+    if (this.#closing !== undefined) throw closed();
+    checkSendOptions(options);
+    const { dedupKey, tenantId, ttl, priority } = options;
+    const [kind, name] = addressOf(receiver);
+    const checked = this.#host.prepare(kind, name, event, data, { ttl, priority, tenantId });
+    const isOffline = kind === 'user' && !this.#host.isOnline(name, tenantId);
+    const message: NewMessage = {
+      eventId: uuid(),
+      receiver: { type: TYPES[kind], name, tenantId: tenantId ?? '' },
+      event,
+      data: checked.data,
+      json: checked.json,
+      priority: checked.priority ?? 0,
+      status: isOffline ? 'pending' : 'sent',
+      expiresAt: Math.ceil(checked.expiresAt),
+      createdAt: Math.round(checked.timestamp),
+      dedupKey,
+    };
+    // One bad message must not take those of the same transaction with it.
+    checkMessages([message]);
+    return message;
+  }
+
+  #readerOf(userId: string, { tenantId }: InboxTenantOptions): Reader {
+    if (this.#closing !== undefined) throw closed();
+    checkUserId(userId);
+    return { userId, tenants: tenantId === undefined ? [''] : ['', checkTenantId(tenantId)] };
+  }
+
+  #subscriptionOf(userId: string, group: string, options: InboxTenantOptions): SubscriptionKey {
+    const { tenants } = this.#readerOf(userId, options);
+    if (!this.#options.broker.options.enableTopics) throw topicsDisabled();
+    return { userId, tenantId: tenants.at(-1)!, group: checkTopic(group) };
+  }
+
+  /** A message by its id, where it is this reader's to see. */
+  async #known(reader: Reader, id: string): Promise<StoredMessage> {
+    const message = await this.#store.find(idOf(id));
+    const receiver: Receiver | undefined = message?.receiver;
+    const isTheirs =
+      receiver !== undefined &&
+      reader.tenants.includes(receiver.tenantId) &&
+      (receiver.type !== 'user' || receiver.name === reader.userId);
+    if (!isTheirs)
+      throw new SseError('SSE_ERR_UNKNOWN_MESSAGE', `no message ${shown(id)}: it was cleaned up, or never was`);
+    return message!;
+  }
+}
+
+const TYPES = { user: 'user', topic: 'group', everybody: 'everybody' } as const;
+
+function addressOf(receiver: InboxReceiver): [kind: keyof typeof TYPES, name: string] {
+  if ('userId' in receiver) return ['user', receiver.userId];
+  if ('group' in receiver) return ['topic', receiver.group];
+  if (receiver.everybody === true) return ['everybody', ''];
+  throw new SseError('SSE_ERR_INVALID_OPTION', 'receiver must be { userId }, { group } or { everybody: true }');
+}
+
+/** @throws {SseError} `SSE_ERR_INVALID_OPTION`: an option that is read past would be one that does not work. */
+function checkSendOptions(options: InboxSendOptions): void {
+  if (typeof options !== 'object' || options === null) {
+    throw new SseError('SSE_ERR_INVALID_OPTION', `options must be an object; got ${shown(options)}`);
+  }
+  for (const name of Object.keys(options)) {
+    if (SEND_OPTIONS.includes(name)) continue;
+    throw new SseError(
+      'SSE_ERR_INVALID_OPTION',
+      `unknown send option ${shown(name)}; known are ${SEND_OPTIONS.join(', ')}`,
+    );
+  }
+  const { dedupKey, persist } = options;
+  if (persist !== undefined && typeof persist !== 'boolean') {
+    throw new SseError('SSE_ERR_INVALID_OPTION', `persist must be true or false; got ${shown(persist)}`);
+  }
+  if (dedupKey !== undefined && typeof dedupKey !== 'string') {
+    throw new SseError('SSE_ERR_INVALID_OPTION', `dedupKey must be a string; got ${shown(dedupKey)}`);
+  }
+}
+
+/** Of what a page has: the message's id, or the id of the event that brought it. */
+function idOf(id: string): string {
+  if (typeof id !== 'string')
+    throw new SseError('SSE_ERR_INVALID_OPTION', `a message id must be a string; got ${shown(id)}`);
+  return messageIdOf(id) ?? id;
+}
+
+function selectionOf(selection: MarkReadSelection): ReadSelection {
+  if (selection === 'all') return 'all';
+  if (Array.isArray(selection) && selection.length <= MAX_LIST) return { eventIds: selection.map(idOf) };
+  if (typeof (selection as { upTo?: unknown } | null)?.upTo === 'string') {
+    return { upTo: idOf((selection as { upTo: string }).upTo) };
+  }
+  throw new SseError(
+    'SSE_ERR_INVALID_OPTION',
+    `selection must be a list of at most ${MAX_LIST} ids, { upTo: id } or 'all'; got ${shown(selection)}`,
+  );
+}
+
+function shownMessage(message: StoredMessage): InboxMessage {
+  const { eventId: id, event, priority, status, receiver, createdAt, expiresAt } = message;
+  return {
+    id,
+    event,
+    data: dataOf(message),
+    priority: PRIORITIES[priority]!,
+    status,
+    ...(receiver.type === 'group' && { group: receiver.name }),
+    isBroadcast: receiver.type === 'everybody',
+    createdAt,
+    expiresAt,
+  };
+}
+
+function dataOf({ data, json }: StoredMessage): unknown {
+  if (!json) return data;
+  try {
+    return JSON.parse(data);
+  } catch {
+    // Another serialiser than JSON.stringify.
+    return data;
+  }
+}
+
+function closed(): SseError {
+  return new SseError('SSE_ERR_BROKER_CLOSED', 'the inbox is closed; make another');
+}
+
+function rejected(error: SseError): Promise<never> {
+  return Promise.reject(error);
+}

@@ -1,0 +1,123 @@
+/**
+ * A {@link SqlConnection} through Kysely: over a pool of `pg` or `mysql2`, or the application's own Kysely instance. Kysely
+ * takes a connection of the pool for each transaction, and gives it back.
+ */
+import { SseError } from '../core/errors.js';
+import { ATTEMPTS, isSqliteBusy, isTransient, type SqlConnection } from './sql-connection.js';
+import type { SqlDialect } from './sql-dialect.js';
+import type { Result, Row, Work } from './sql-work.js';
+
+interface KyselyResult {
+  readonly rows: readonly unknown[];
+  readonly numAffectedRows?: bigint | undefined;
+  readonly insertId?: bigint | undefined;
+}
+
+/** The part of a Kysely instance or transaction that we call. */
+export interface KyselyLike {
+  withoutPlugins(): KyselyLike;
+  connection(): { execute<T>(work: (connection: KyselyLike) => Promise<T>): Promise<T> };
+  // biome-ignore lint/suspicious/noExplicitAny: each version of Kysely has its own type for a compiled query
+  executeQuery(query: any): Promise<KyselyResult>;
+}
+
+type Raw = (sql: string, parameters: unknown[]) => unknown;
+interface KyselyModule {
+  readonly CompiledQuery: { raw: Raw };
+  readonly Kysely: new (config: { dialect: unknown }) => KyselyLike;
+  readonly PostgresDialect: new (config: { pool: unknown }) => unknown;
+  readonly MysqlDialect: new (config: { pool: unknown }) => unknown;
+}
+
+/** @throws {SseError} `SSE_ERR_PACKAGE_MISSING` */
+async function importKysely(): Promise<KyselyModule> {
+  try {
+    return (await import('kysely')) as unknown as KyselyModule;
+  } catch (cause) {
+    throw new SseError('SSE_ERR_PACKAGE_MISSING', 'SqlStore needs Kysely for this database: run "npm install kysely"', {
+      cause,
+    });
+  }
+}
+
+/** Kysely over a pool of the application's; nothing is opened before the first statement. */
+export async function kyselyOver(dialect: 'postgres' | 'mysql', pool: unknown): Promise<KyselyLike> {
+  const { Kysely, PostgresDialect, MysqlDialect } = await importKysely();
+  if (dialect === 'postgres') return new Kysely({ dialect: new PostgresDialect({ pool }) });
+  // A pool of mysql2/promise keeps the one with callbacks, which Kysely knows, inside.
+  const inner = (pool as { readonly pool?: unknown }).pool ?? pool;
+  return new Kysely({ dialect: new MysqlDialect({ pool: inner }) });
+}
+
+/** Runs one statement on a Kysely instance or transaction. */
+export async function kyselyExecutor(dialect: SqlDialect): Promise<Executor> {
+  const { CompiledQuery } = await importKysely();
+  return async (kysely, sql, parameters) => {
+    const query = CompiledQuery.raw(dialect.numbered(sql), parameters as unknown[]);
+    const { rows, numAffectedRows, insertId } = await kysely.executeQuery(query);
+    return { rows: rows as readonly Row[], changes: Number(numAffectedRows ?? 0), insertId: Number(insertId ?? 0) };
+  };
+}
+
+type Executor = (kysely: KyselyLike, sql: string, parameters: readonly unknown[]) => Promise<Result>;
+
+export class KyselyConnection implements SqlConnection {
+  readonly #kysely: KyselyLike;
+  readonly #dialect: SqlDialect;
+  readonly #execute: Executor;
+
+  constructor(kysely: KyselyLike, dialect: SqlDialect, execute: Executor) {
+    // A plugin would rename our columns (CamelCasePlugin) or move our tables.
+    this.#kysely = kysely.withoutPlugins();
+    this.#dialect = dialect;
+    this.#execute = execute;
+  }
+
+  async transaction<T>(mode: 'write' | 'read', work: () => Work<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#kysely.connection().execute((connection) => this.#once(connection, mode, work));
+      } catch (error) {
+        if (attempt === ATTEMPTS || !(isTransient(error) || isSqliteBusy(error))) throw error;
+        // Those that met each other must not meet again.
+        await new Promise((resolve) => setTimeout(resolve, Math.random() * 10 * 2 ** attempt));
+      }
+    }
+  }
+
+  async each<T>(work: () => Work<T>): Promise<T> {
+    return this.#kysely.connection().execute((connection) => this.#run(connection, work()));
+  }
+
+  async #once<T>(connection: KyselyLike, mode: 'write' | 'read', work: () => Work<T>): Promise<T> {
+    try {
+      for (const sql of mode === 'write' ? this.#dialect.begin : this.#dialect.beginRead) {
+        await this.#execute(connection, sql, []);
+      }
+      const result = await this.#run(connection, work());
+      await this.#execute(connection, 'COMMIT', []);
+      return result;
+    } catch (error) {
+      try {
+        await this.#execute(connection, 'ROLLBACK', []);
+      } catch {
+        // The connection is broken: its transaction went with it, and the pool drops it.
+      }
+      throw error;
+    }
+  }
+
+  async #run<T>(connection: KyselyLike, work: Work<T>): Promise<T> {
+    for (let step = work.next(); ; ) {
+      if (step.done) return step.value;
+      let result: Result;
+      try {
+        result = await this.#execute(connection, step.value.sql, step.value.parameters);
+      } catch (error) {
+        step = work.throw(error);
+        continue;
+      }
+      step = work.next(result);
+    }
+  }
+}

@@ -1,0 +1,95 @@
+/**
+ * What an inbox writes behind the ids of events (core/tagged-id.ts), so that a client's cursor says what it has:
+ *
+ *     ~m<id>~p<position>.<settled>     a message, live
+ *     ~w<settled>                      an event of somebody else
+ *     ~m<id>~b<from>.<through>.<priority>.<position>    a message of a round, in the middle of it
+ *     ~b<from>.<through>.3.0           nothing of the round yet
+ *
+ * `settled`: every message up to this position was published before this event, so whoever has all events up to here has
+ * those. Numbers have base 36.
+ */
+import type { BacklogCursor, PriorityLevel } from './store.js';
+
+/** Where a live message stands. */
+export interface MessagePlace {
+  readonly position: number;
+  readonly settled: number;
+}
+
+/** How far a round got. */
+export interface RoundProgress {
+  readonly from: number;
+  readonly through: number;
+  /** Undefined: nothing yet. */
+  readonly after: BacklogCursor | undefined;
+}
+
+/** What a cursor says of messages. */
+export interface CursorSections {
+  readonly settled: number | undefined;
+  /** A message above `settled` that the client has. */
+  readonly position: number | undefined;
+  readonly round: RoundProgress | undefined;
+}
+
+const MESSAGE = /~m([A-Za-z0-9.-]{1,64})/;
+const PLACE = /~p([0-9a-z]{1,11})\.([0-9a-z]{1,11})(?![0-9a-z.])/;
+const SETTLED = /~w([0-9a-z]{1,11})(?![0-9a-z.])/;
+const ROUND = /~b([0-9a-z]{1,11})\.([0-9a-z]{1,11})\.([0-3])\.([0-9a-z]{1,11})(?![0-9a-z.])/;
+
+const text = (number: number): string => number.toString(36);
+const numberOf = (digits: string): number => Number.parseInt(digits, 36);
+
+/**
+ * The id of the inbox's message that an event brought, from the id of the event as a page sees it (`event.lastEventId`);
+ * undefined where the event was none. It works on any id, so a page may do without this function:
+ *
+ *     const id = /~m([^~]+)/.exec(event.lastEventId)?.[1];
+ */
+export function messageIdOf(lastEventId: string): string | undefined {
+  return MESSAGE.exec(lastEventId)?.[1];
+}
+
+export function messageTag(id: string, { position, settled }: MessagePlace): string {
+  return `~m${id}~p${text(position)}.${text(settled)}`;
+}
+
+export function settledTag(settled: number): string {
+  return `~w${text(settled)}`;
+}
+
+export function roundTag({ from, through, after }: RoundProgress, id?: string): string {
+  const { priority, position } = after ?? { priority: 3, position: 0 };
+  return `${id === undefined ? '' : `~m${id}`}~b${text(from)}.${text(through)}.${priority}.${text(position)}`;
+}
+
+// One event is looked at for every stream that gets it, one after the other.
+let lastTag = '';
+let lastPlace: MessagePlace | undefined;
+
+/** Undefined for the tag of an event that is no message. */
+export function placeIn(tag: string): MessagePlace | undefined {
+  if (tag === lastTag) return lastPlace;
+  const match = PLACE.exec(tag);
+  lastTag = tag;
+  lastPlace = match === null ? undefined : { position: numberOf(match[1]!), settled: numberOf(match[2]!) };
+  return lastPlace;
+}
+
+export function cursorIn(sections: string): CursorSections {
+  const place = placeIn(sections);
+  const settled = SETTLED.exec(sections)?.[1];
+  const round = ROUND.exec(sections);
+  return {
+    settled: place?.settled ?? (settled === undefined ? undefined : numberOf(settled)),
+    position: place?.position,
+    round: round === null ? undefined : roundOf(round),
+  };
+}
+
+function roundOf([, from, through, priority, position]: RegExpExecArray): RoundProgress {
+  const isBegun = priority !== '3';
+  const after = { priority: Number(priority) as PriorityLevel, position: numberOf(position!) };
+  return { from: numberOf(from!), through: numberOf(through!), after: isBegun ? after : undefined };
+}

@@ -1,0 +1,214 @@
+/**
+ * What waits for the user of one stream, and what of the live events that stream has already: a {@link Mailbox}.
+ *
+ * A round delivers what is unread with positions above `from` and up to `through`, the head of the store when the round
+ * began: later ones come live, because the stream was on all its channels before. So a live message up to `through` is one
+ * that the round had, or one that the user has read; either way it is hidden.
+ */
+
+import type { BusEvent } from '../core/event.js';
+import type { Mailbox, MailboxRequest, WaitingEvent } from '../core/mailbox.js';
+import { audienceOf } from '../core/topic.js';
+import { GroupFilter } from './group-filter.js';
+import { type CursorSections, cursorIn, placeIn, type RoundProgress, roundTag, settledTag } from './message-tag.js';
+import type { BacklogCursor, InboxStore, Reader, StoredMessage } from './store.js';
+import type { Counted, CountedUser } from './unread.js';
+
+/** Messages read at once: at most, and before it is known how large they are. */
+const PAGE = 100;
+const FIRST_PAGE = 16;
+/** Characters of data that a page should not have more of: a stream that stalls keeps its page. */
+const PAGE_CHARS = 128 * 1024;
+
+/** What a stream's mailbox needs of the inbox. */
+export interface StreamsHost {
+  readonly store: InboxStore;
+  /** Every message up to here was published before whatever is published from now on. */
+  readonly settled: number;
+  now(): number;
+  subscriptionsOf(
+    reader: Reader,
+  ): Promise<readonly { group: string; tenantId: string; eventTypes?: readonly string[] | undefined }[]>;
+  /** A message for this user came by. */
+  arrived(mailbox: StreamMailbox, event: BusEvent): void;
+  /** A message came out of the bus's history. */
+  replayed(position: number): void;
+  delivered(count: number): void;
+  tell(clientId: string, data: string): void;
+  live(mailbox: StreamMailbox): void;
+  closed(mailbox: StreamMailbox): void;
+}
+
+export class StreamMailbox implements Mailbox, Counted {
+  readonly reader: Reader;
+  readonly clientId: string;
+  readonly device: string;
+  readonly filter: GroupFilter;
+  isLive = false;
+  isClosed = false;
+  told: number | undefined = undefined;
+  /** Whose counter it shows; set by who made it. */
+  user!: CountedUser;
+  /** It got messages since its device's cursor was last claimed. */
+  hasNews = false;
+  /** The highest position that it got. */
+  newest = 0;
+  /** Its device counts as served up to here unless the stream stalls; 0 for nothing. */
+  claim = 0;
+  /** The cursor of the device as far as this stream knows. */
+  advanced = 0;
+  readonly #host: StreamsHost;
+  /** It has, or does not want, everything up to here. */
+  #through = 0;
+  /** And this one. */
+  #one: number | undefined = undefined;
+  #round: RoundProgress | undefined = undefined;
+  #isRoundOpen = false;
+  #pageSize = FIRST_PAGE;
+  /** What its client says that it has. */
+  readonly #said: CursorSections;
+  /** Its client says nothing of messages, or what cannot be. */
+  #isFresh = true;
+  #isCut = false;
+
+  constructor(host: StreamsHost, request: MailboxRequest) {
+    const { identity, clientId, device, sections, hasOwnTopic } = request;
+    const { userId, tenantId } = identity;
+    this.#host = host;
+    this.reader = { userId, tenants: tenantId === undefined ? [''] : ['', tenantId] };
+    this.clientId = clientId;
+    this.device = device;
+    this.filter = new GroupFilter(hasOwnTopic);
+    this.#said = cursorIn(sections);
+  }
+
+  get isDue(): boolean {
+    return this.#isFresh || this.#isCut;
+  }
+
+  get tag(): string {
+    if (this.#isRoundOpen) return roundTag(this.#round!);
+    return settledTag(this.served);
+  }
+
+  async topics(): Promise<readonly string[]> {
+    const subscriptions = await this.#host.subscriptionsOf(this.reader);
+    for (const { group, tenantId, eventTypes } of subscriptions) this.filter.set(group, tenantId, eventTypes);
+    // Not before: reading them starts the inbox, and with that this node knows what is settled.
+    if (await this.#canBe(this.#said)) this.#believe(this.#said);
+    return this.filter.groups;
+  }
+
+  async begin(isAfterLoss: boolean): Promise<void> {
+    const { store } = this.#host;
+    this.#isRoundOpen = true;
+    if (this.#isCut && !isAfterLoss && this.#round !== undefined) return;
+    // After a round, or with a cursor that says so, the stream knows what it has; else only its device does.
+    const isKnown = this.#through > 0;
+    const served = isKnown ? this.#through : await store.cursor(this.reader, this.device);
+    const through = await store.head();
+    // A device that was served what the store never had was served by another store.
+    const from = isKnown || served <= through ? served : 0;
+    this.advanced = isKnown ? 0 : from;
+    this.#round = { from, through: Math.max(from, through), after: undefined };
+  }
+
+  async next(): Promise<readonly WaitingEvent[]> {
+    const { store } = this.#host;
+    while (true) {
+      const { from, through, after } = this.#round!;
+      const now = this.#host.now();
+      const range = { reader: this.reader, from, through, after, limit: this.#pageSize, now };
+      const messages = from < through ? await store.backlog(range) : [];
+      const last = messages.at(-1);
+      if (last === undefined) {
+        this.#through = Math.max(this.#through, through);
+        this.#isRoundOpen = false;
+        return [];
+      }
+      this.#pageSize = pageSizeAfter(messages);
+      const events = messages
+        .filter(({ position }) => position !== this.#one)
+        .map((message) => this.#waiting(message, { from, through, after: placeOf(message) }));
+      this.#round = { from, through, after: placeOf(last) };
+      if (events.length === 0) continue;
+      this.hasNews = true;
+      this.#host.delivered(events.length);
+      return events;
+    }
+  }
+
+  hides(event: BusEvent): boolean {
+    const place = event.tag === undefined ? undefined : placeIn(event.tag);
+    if (place === undefined) return false;
+    const audience = audienceOf(event.key);
+    const take = audience.kind === 'topic' ? this.filter.take(audience.topic, event.event) : 'waits';
+    if (take !== 'waits') return take === 'no';
+    const { position } = place;
+    if (position <= this.#through || position === this.#one) return true;
+    this.hasNews = true;
+    if (position > this.newest) this.newest = position;
+    if (!this.isLive) this.#host.replayed(position);
+    this.#host.arrived(this, event);
+    return false;
+  }
+
+  live(): void {
+    this.isLive = true;
+    this.#host.live(this);
+  }
+
+  close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.isLive = false;
+    this.#host.closed(this);
+  }
+
+  tell(data: string): void {
+    this.#host.tell(this.clientId, data);
+  }
+
+  /** Up to where it was served for certain, if its client has taken all that it was handed. */
+  get served(): number {
+    return Math.max(this.#through, this.#host.settled);
+  }
+
+  /**
+   * False where a cursor is ahead of the store: it is of another one, of this one before a backup was put back, or made up.
+   * Whoever was believed that would not get what comes to have these positions, and neither would their device.
+   */
+  async #canBe({ settled = 0, position = 0, round }: CursorSections): Promise<boolean> {
+    const newest = Math.max(settled, position, round?.through ?? 0);
+    return newest <= this.#host.settled || newest <= (await this.#host.store.head());
+  }
+
+  #believe({ settled, position, round }: CursorSections): void {
+    this.#round = round;
+    this.#isCut = round !== undefined;
+    // One that never heard of an inbox is from before there was one.
+    this.#isFresh = settled === undefined;
+    this.#through = settled ?? 0;
+    this.#one = position;
+    if (settled !== undefined) this.claim = settled;
+    if (position !== undefined) {
+      this.hasNews = true;
+      this.newest = position;
+    }
+  }
+
+  #waiting(message: StoredMessage, progress: RoundProgress): WaitingEvent {
+    const { eventId, event, data, json, createdAt, expiresAt } = message;
+    if (expiresAt > 0) this.#host.arrived(this, { expiresAt } as BusEvent);
+    return { event, data, json, timestamp: createdAt, expiresAt, tag: roundTag(progress, eventId) };
+  }
+}
+
+const placeOf = ({ priority, position }: StoredMessage): BacklogCursor => ({ priority, position });
+
+/** As many of their size as a page should have. */
+function pageSizeAfter(messages: readonly StoredMessage[]): number {
+  let chars = 0;
+  for (const { data } of messages) chars += data.length;
+  return Math.min(PAGE, Math.max(1, Math.floor((PAGE_CHARS * messages.length) / Math.max(chars, 1))));
+}
