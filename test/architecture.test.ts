@@ -40,11 +40,12 @@ const FOLDERS: Readonly<Record<string, Rule>> = {
     ],
     types: ['core'],
     // The SQLite clients, one of which an application has.
-    packages: [COMPUTED, 'node:fs', 'node:os', 'node:path'],
+    packages: [COMPUTED, 'node:crypto', 'node:fs', 'node:os', 'node:path'],
   },
   sources: { ours: ['core/errors'], types: ['core'] },
-  inbox: { ours: ['core'] },
-  api: { ours: ['core', 'http', 'inbox'] },
+  // Loaded when a store over a pool starts.
+  inbox: { ours: ['core'], packages: ['kysely', 'uuid'] },
+  api: { ours: ['core', 'http'], types: ['inbox'], packages: ['zod', 'node:crypto', 'node:http'] },
   hub: { ours: ['core', 'http', 'auth', 'buses', 'sources', 'inbox', 'api'] },
   // Assertions that every test runner shows well.
   testing: { ours: ['core', 'http', 'inbox'], packages: ['node:assert/strict'] },
@@ -61,7 +62,8 @@ const FOUNDATIONS: Readonly<Record<string, { values: readonly string[]; types: r
   'core/topic': { values: ['core/errors'], types: [] },
   'core/event': { values: ['core/errors'], types: [] },
   'core/frame': { values: [], types: ['core/event'] },
-  'core/queue': { values: ['core/frame'], types: [] },
+  'core/queue': { values: ['core/frame', 'core/tagged-id', 'core/topic'], types: [] },
+  'core/tagged-id': { values: [], types: [] },
   'core/bus': { values: [], types: ['core/event'] },
   'core/sink': { values: [], types: ['core/frame'] },
 };

@@ -69,6 +69,17 @@ const assets = new Map(
     { type: `${TYPES[path.extname(name)]}; charset=utf-8`, body: readFileSync(path.join(here, 'page', name)) },
   ]),
 );
+// `sse-broker/client` as it lies in the package, for a page without a bundler: a module, and those that it imports.
+addModule(fileURLToPath(import.meta.resolve('sse-broker/client')));
+
+function addModule(file) {
+  const url = `/sse-broker/${path.basename(file)}`;
+  if (assets.has(url)) return;
+  const body = readFileSync(file);
+  assets.set(url, { type: 'text/javascript; charset=utf-8', body });
+  for (const [, name] of body.toString().matchAll(/\bfrom\s*["'](\.\/[^"']+)["']/g))
+    addModule(path.join(path.dirname(file), name));
+}
 
 /** [pattern, { METHOD: (user, parameter, req) => [status, body, type] }]; all of these are about the user who asks. */
 const routes = [

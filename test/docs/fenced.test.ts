@@ -3,14 +3,13 @@
  * TypeScript that must compile. CONTRIBUTING.md has the rules for writers. A program keeps the line numbers of its page,
  * so a stack trace or a compiler's message names the line to mend.
  */
-import { once } from 'node:events';
 import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
-import net, { type AddressInfo } from 'node:net';
 import path from 'node:path';
 import ts from 'typescript';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type CodeBlock, codeBlocks, documents, linesOf } from '../support/markdown.js';
 import { assertBuilt, root, run, temporaryFolder } from '../support/package.js';
+import { freePort } from '../support/port.js';
 
 /** One or more blocks of one page that make one file. */
 interface Program {
@@ -134,13 +133,4 @@ async function linkPackages(target: string): Promise<void> {
   for (const name of await readdir(installed)) {
     if (!name.startsWith('.')) await symlink(path.join(installed, name), path.join(target, name));
   }
-}
-
-/** A port that nobody listens on. */
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

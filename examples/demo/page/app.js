@@ -1,16 +1,11 @@
-/** Puts the page together: one stream, and the four views that it feeds. */
+/** Puts the page together: one SSEClient, and the four views that it feeds. */
+
 import { announce, byId, element, setText } from './dom.js';
 import { FeedView } from './feed-view.js';
-import { duration, wholeSeconds } from './format.js';
+import { count, duration, bytes as formatBytes, wholeSeconds } from './format.js';
 import { JobsView } from './jobs-view.js';
 import { LogView } from './log-view.js';
-import { Stream } from './stream.js';
-
-const EVENTS = [
-  ...['connected', 'gap', 'closing'],
-  ...['job.started', 'job.progress', 'job.completed', 'job.failed', 'job.cancelled'],
-  'process.stats',
-];
+import { SSEClient } from './sse-broker/client.js';
 
 const user = new URLSearchParams(location.search).get('user_id') || 'alice';
 const asUser = `user_id=${encodeURIComponent(user)}`;
@@ -34,20 +29,29 @@ const log = new LogView();
 let gaps = 0;
 let lastGap = '';
 
-const stream = new Stream({
+/** Data of the server's own event `connected`. */
+let info;
+let since = Date.now();
+
+const client = new SSEClient({
   url: `/events?${asUser}`,
-  storageKey: `sse-broker-demo:${user}:last-event-id`,
-  names: EVENTS,
-  onState: showState,
-  onEvent(name, data, id) {
-    log.add(name, data, id);
-    if (name === 'process.stats') feed.update(data);
-    else if (name.startsWith('job.')) takeJob(data);
-    else if (name === 'connected') void refresh();
-    else if (name === 'gap') tellGap(data);
-    showFacts();
-  },
+  // Reload the page: it goes on with the event after the last one it has seen.
+  persistLastEventId: 'session',
+  // The server asks for 2 s after a loss, and each attempt that fails makes the next wait longer; here not by much.
+  maxReconnectInterval: 5_000,
 });
+client.on('message', ({ type, data, id }) => {
+  log.add(type, data, id);
+  if (type === 'process.stats') feed.update(data);
+  else if (type.startsWith('job.')) takeJob(data);
+  else if (type === 'connected') {
+    info = data;
+    void refresh();
+  }
+  showFacts();
+});
+client.on('gap', tellGap);
+client.on('status', showState);
 
 function takeJob(job) {
   jobs.update(job);
@@ -66,11 +70,12 @@ async function refresh() {
   }
 }
 
-function tellGap({ reason }) {
+function tellGap({ reason, refetch }) {
   gaps++;
   lastGap = reason;
   announce(`Some events are missing (${reason}); the page was brought up to date.`);
-  void refresh();
+  // What comes meanwhile waits, and is applied to what was fetched.
+  void refetch(refresh);
 }
 
 const STATES = {
@@ -79,25 +84,24 @@ const STATES = {
     remark: 'waiting for the server',
     fact: (age) => `waiting for the server for ${age}`,
   },
-  open: { word: 'Open', remark: 'the stream is open', fact: (age) => `open for ${age}` },
-  lost: {
+  connected: { word: 'Open', remark: 'the stream is open', fact: (age) => `open for ${age}` },
+  reconnecting: {
     word: 'Lost',
-    remark: 'the browser tries again by itself',
-    fact: (age, attempts) => `lost ${age} ago; the browser tries again, ${attempts} failed so far`,
+    remark: 'the client tries again by itself',
+    fact: (age) => `lost ${age} ago; attempt ${client.getStatus().attempt}`,
   },
-  refused: { word: 'Refused', remark: 'the browser does not try again', fact: () => 'refused; not tried again' },
-  stopped: { word: 'Disconnected', remark: 'closed by you', fact: (age) => `closed by you ${age} ago` },
+  failed: { word: 'Refused', remark: 'the client does not try again', fact: () => 'refused; not tried again' },
+  disconnected: { word: 'Disconnected', remark: 'closed by you', fact: (age) => `closed by you ${age} ago` },
 };
 
-let shown = '';
-function showState({ state }) {
-  const { word, remark } = STATES[state];
-  byId('pill').dataset.state = state;
-  document.body.dataset.state = state;
+function showState({ status, previous }) {
+  const { word, remark } = STATES[status];
+  byId('pill').dataset.state = status;
+  document.body.dataset.state = status;
   setText(byId('pill-text'), word);
-  setText(byId('connection-button'), state === 'stopped' || state === 'refused' ? 'Reconnect' : 'Disconnect');
-  if (shown !== state) {
-    shown = state;
+  setText(byId('connection-button'), status === 'disconnected' || status === 'failed' ? 'Reconnect' : 'Disconnect');
+  if (status !== previous) {
+    since = Date.now();
     log.add(`(${word.toLowerCase()})`, remark);
     announce(`Connection: ${word}`);
   }
@@ -105,11 +109,13 @@ function showState({ state }) {
 }
 
 function showFacts() {
-  const { state, since, attempts, info, lastEventId } = stream;
+  const { status } = client.getStatus();
+  const { messagesReceived, bytes } = client.getStats();
   const gapText = gaps === 0 ? 'none' : `${gaps}, last: ${lastGap}`;
-  setText(byId('fact-state'), STATES[state].fact(wholeSeconds(Date.now() - since), attempts));
+  setText(byId('fact-state'), STATES[status].fact(wholeSeconds(Date.now() - since)));
   setText(byId('fact-client'), info?.clientId ?? '–');
-  setText(byId('fact-cursor'), lastEventId || '–');
+  setText(byId('fact-cursor'), client.lastEventId || '–');
+  setText(byId('fact-received'), `${count(messagesReceived)} events, ${formatBytes(bytes)}`);
   setText(byId('fact-topics'), jobs.topics.join(', ') || '–');
   setText(byId('fact-retry'), info === undefined ? '–' : `${duration(info.retry)} after a loss`);
   setText(byId('fact-heartbeat'), info === undefined ? '–' : `every ${duration(info.heartbeatInterval)}, as a comment`);
@@ -139,8 +145,9 @@ byId('start').addEventListener('submit', async (event) => {
 });
 
 byId('connection-button').addEventListener('click', () => {
-  if (stream.state === 'stopped' || stream.state === 'refused') stream.start();
-  else stream.stop();
+  const { status } = client.getStatus();
+  if (status === 'disconnected' || status === 'failed') client.connect();
+  else client.disconnect();
 });
 
 const theme = byId('theme');
@@ -166,5 +173,5 @@ byId('other').href = `/?user_id=${other}`;
 setText(byId('other').querySelector('b'), other);
 document.title = `${user} · sse-broker demo`;
 
-stream.start();
+client.connect();
 setInterval(showFacts, 1_000);
