@@ -42,7 +42,7 @@ export type ApiResult =
   | { readonly kind: 'stream' | 'poll'; readonly arrival: Arrival }
   | undefined;
 
-const NOBODY: Caller = { userId: '', tenantId: undefined };
+const NOBODY: Caller = { userId: '', tenantId: undefined, name: '' };
 
 /** The routes of one broker, with everything that they need between requests. */
 export class Api<Req extends RequestLike, Context> {
@@ -166,7 +166,7 @@ export class Api<Req extends RequestLike, Context> {
     };
     if (idempotencyKey === undefined) return run();
     const { value, isReplay } = await this.#idempotency.run(
-      `${caller.tenantId ?? ''}\n${idempotencyKey}`,
+      JSON.stringify([caller.tenantId, caller.name, idempotencyKey]),
       fingerprintOf(route.operationId, body),
       run,
     );
@@ -201,11 +201,12 @@ export class Api<Req extends RequestLike, Context> {
     const { identity } = arrival;
     const { userId, tenantId } = identity;
     if (!isUser) {
-      if (!grantOf(identity).scopes.includes(access)) throw forbidden(`this needs the scope ${access}`);
-      return { caller: { userId: '', tenantId }, identity };
+      const { scopes, name = '' } = grantOf(identity);
+      if (!scopes.includes(access)) throw forbidden(`this needs the scope ${access}`);
+      return { caller: { userId: '', tenantId, name }, identity };
     }
     if (userId === undefined) throw new SseError('SSE_ERR_UNAUTHENTICATED', 'a user is required');
-    return { caller: { userId, tenantId }, identity };
+    return { caller: { userId, tenantId, name: '' }, identity };
   }
 
   async #mayHave(identity: Identity, topic: string): Promise<boolean> {

@@ -123,7 +123,8 @@ export function fingerprintOf(operation: string, body: unknown): string {
   return createHash('sha256').update(operation).update('\n').update(text).digest('base64');
 }
 
-/** The same key as the inbox knows it: apart from the application's own, and for one operation. */
-export function dedupKeyOf(operation: string, key: string): string {
-  return `rest:${createHash('sha256').update(operation).update('\n').update(key).digest('base64url')}`;
+/** The same key as the inbox knows it: apart from the application's own, for one operation of one caller. */
+export function dedupKeyOf(operation: string, name: string, key: string): string {
+  const text = JSON.stringify([operation, name, key]);
+  return `rest:${createHash('sha256').update(text).digest('base64url')}`;
 }

@@ -16,6 +16,8 @@ export interface Caller {
   readonly userId: string;
   /** The tenant of the user, or the one that the grant is for. */
   readonly tenantId: string | undefined;
+  /** Of a grant: whose `Idempotency-Key` it is; empty where that is not told. */
+  readonly name: string;
 }
 
 /** One request, checked. */

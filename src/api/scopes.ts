@@ -28,6 +28,11 @@ export interface Grant {
    * tenants.
    */
   readonly tenantId?: string | undefined;
+  /**
+   * Who the caller is: an `Idempotency-Key` is known again for the same name only. Default: callers of a tenant share theirs;
+   * with `tokenAuthorizer` each token has its own.
+   */
+  readonly name?: string | undefined;
 }
 
 /**
@@ -74,7 +79,9 @@ export function tokenAuthorizer<Req extends RequestLike = IncomingMessage>(
       );
     }
     try {
-      return { digest: digestOf(token), grant: checkGrant({ scopes: one.scopes, tenantId: one.tenantId }) };
+      const digest = digestOf(token);
+      const { scopes, tenantId, name = digest.toString('base64url') } = one;
+      return { digest, grant: checkGrant({ scopes, tenantId, name }) };
     } catch (cause) {
       throw new SseError('SSE_ERR_INVALID_OPTION', `of token ${index}: ${(cause as Error).message}`);
     }
@@ -95,7 +102,7 @@ const digestOf = (token: string): Buffer => createHash('sha256').update(token).d
 
 /** @throws a TypeError where the application gave what is no grant. */
 export function checkGrant(given: unknown): Grant {
-  const { scopes, tenantId } = (Array.isArray(given) ? { scopes: given } : (given ?? {})) as Partial<Grant>;
+  const { scopes, tenantId, name } = (Array.isArray(given) ? { scopes: given } : (given ?? {})) as Partial<Grant>;
   if (!Array.isArray(scopes)) throw new TypeError(`authorize must give scopes, a grant or null; got ${shown(given)}`);
   const strange = scopes.find((scope) => !SCOPES.includes(scope));
   if (strange !== undefined) throw new TypeError(`scopes are ${SCOPES.join(', ')}; got ${shown(strange)}`);
@@ -103,7 +110,8 @@ export function checkGrant(given: unknown): Grant {
     checkTenantId(tenantId);
     if (scopes.includes('admin')) throw new TypeError('the scope admin is for all tenants; it does not go with one');
   }
-  return { scopes: [...scopes], tenantId };
+  if (name !== undefined && typeof name !== 'string') throw new TypeError(`name must be a string; got ${shown(name)}`);
+  return { scopes: [...scopes], tenantId, name };
 }
 
 /** A grant as an identity, so that it takes the way of all arrivals: time limits, reports, a caller who leaves meanwhile. */

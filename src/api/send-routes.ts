@@ -85,6 +85,6 @@ function optionsOf(
     // What is not stored cannot be found again.
     ...(hasInbox &&
       persist !== false &&
-      idempotencyKey !== undefined && { dedupKey: dedupKeyOf(operation, idempotencyKey) }),
+      idempotencyKey !== undefined && { dedupKey: dedupKeyOf(operation, caller.name, idempotencyKey) }),
   };
 }

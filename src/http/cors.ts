@@ -13,8 +13,8 @@ export interface CorsOptions {
   /** Allows cookies and HTTP authentication (`withCredentials`). Not together with `'*'`. Default false. */
   credentials?: boolean | undefined;
   /**
-   * Request headers a page may send, for the preflight. Default `Authorization`, `Cache-Control`. `Last-Event-ID` is always
-   * among them: without it the first connection works, and browsers stop every client that comes back.
+   * Request headers a page may send, for the preflight. Default `Authorization`, `Cache-Control`, `Device-Id`. `Last-Event-ID` is
+   * always among them: without it the first connection works, and browsers stop every client that comes back.
    */
   allowedHeaders?: readonly string[] | undefined;
   /** How long browsers remember a preflight, in seconds. Default 600. */
@@ -22,7 +22,7 @@ export interface CorsOptions {
 }
 
 const KNOWN: readonly string[] = ['origin', 'credentials', 'allowedHeaders', 'maxAge'];
-const DEFAULT_ALLOWED_HEADERS = ['Authorization', 'Cache-Control'];
+const DEFAULT_ALLOWED_HEADERS = ['Authorization', 'Cache-Control', 'Device-Id'];
 
 /** Gives the CORS headers for a request; none where its origin is not allowed. */
 export type Cors = (req: RequestLike, isPreflight: boolean) => Readonly<Record<string, string>>;

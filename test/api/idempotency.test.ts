@@ -5,6 +5,7 @@ import { type ApiOptions, tokenAuthorizer } from '../../src/api/index.js';
 import { Broker } from '../../src/index.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { SharedHub } from '../support/shared-bus.js';
+import { inboxOf } from './inboxes.js';
 import { mountApi, TOKENS } from './mounted.js';
 
 const authorize = tokenAuthorizer([
@@ -87,6 +88,21 @@ describe('Idempotency-Key', () => {
     const second = await post('/send', note, 'admin', key('k'));
     expect(second.json).not.toEqual(first.json);
     expect(published()).toBe(2);
+  });
+
+  test.each([
+    ['tokens do not share keys, also where the store remembers them', {}, 2],
+    ['callers of one name do', { name: 'billing' }, 1],
+  ])('%s', async (_what, named, messages) => {
+    const tokens = tokenAuthorizer([
+      { token: TOKENS.publish, scopes: ['publish'], ...named },
+      { token: TOKENS.read, scopes: ['publish'], ...named },
+    ]);
+    const { post } = await mountApi((broker) => ({ inbox: inboxOf(broker), authorize: tokens, idempotencyTtl: 0 }));
+    const first = await post('/send', note, 'publish', key('k'));
+    const second = await post('/send', note, 'read', key('k'));
+    expect([first.status, second.status]).toEqual([202, 202]);
+    expect(new Set([first.json.event_id, second.json.event_id]).size).toBe(messages);
   });
 
   test('keys are forgotten in time, and the oldest of too many', async () => {

@@ -318,7 +318,8 @@ describe('cors', () => {
       'access-control-allow-origin': 'https://app.example',
       'access-control-allow-credentials': 'true',
       'access-control-allow-methods': 'POST',
-      'access-control-allow-headers': 'Authorization, Cache-Control, Last-Event-ID, Content-Type, Idempotency-Key',
+      'access-control-allow-headers':
+        'Authorization, Cache-Control, Device-Id, Last-Event-ID, Content-Type, Idempotency-Key',
     });
     const refused = await ask('POST', '/send', {
       headers: { ...origin, 'content-type': 'application/json' },

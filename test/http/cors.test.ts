@@ -74,7 +74,7 @@ for (const [carrier, serveBy] of Object.entries(carriers)) {
 
     test('a client may always come back with its Last-Event-ID, named once', async () => {
       for (const [allowedHeaders, answer] of [
-        [undefined, 'Authorization, Cache-Control, Last-Event-ID'],
+        [undefined, 'Authorization, Cache-Control, Device-Id, Last-Event-ID'],
         [[], 'Last-Event-ID'],
         [['last-event-id', 'X-A'], 'last-event-id, X-A'],
       ] as const) {
@@ -107,7 +107,7 @@ for (const [carrier, serveBy] of Object.entries(carriers)) {
     test('by default a preflight allows what streams need', async () => {
       const ask = await asksWith({ origin: APP });
       expect((await corsOf(ask, APP, 'OPTIONS')).headers).toMatchObject({
-        'access-control-allow-headers': 'Authorization, Cache-Control, Last-Event-ID',
+        'access-control-allow-headers': 'Authorization, Cache-Control, Device-Id, Last-Event-ID',
         'access-control-max-age': '600',
       });
     });
