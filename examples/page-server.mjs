@@ -9,20 +9,21 @@ import { Broker, createHandler } from 'sse-broker';
 import { build } from 'tsup';
 
 /**
- * Serves the page of the script `page` (a file URL) at `/`, a broker's stream at `/events`, and `routes` ('GET /todos') with
- * the body that they give. Prints the address; ends on SIGTERM.
+ * Serves the page of the script `page` (a file URL) at `/`, a broker's stream at `/events`, `routes` ('GET /todos') with the
+ * body that they give, and all else by the handler that `makeHandler` gives for the broker. Prints the address; ends on SIGTERM.
  */
-export async function servePage(page, routes = {}) {
+export async function servePage(page, routes = {}, makeHandler = () => notFound) {
   const script = await bundle(fileURLToPath(page));
   const broker = new Broker({ historySize: 100 });
   const events = createHandler(broker);
+  const handler = makeHandler(broker);
   const server = createServer(async (req, res) => {
     const { pathname } = new URL(req.url, 'http://localhost');
     const route = routes[`${req.method} ${pathname}`];
     if (pathname === '/events') return events(req, res);
     if (pathname === '/page.js') return res.setHeader('Content-Type', 'text/javascript').end(script);
     if (pathname === '/') return res.setHeader('Content-Type', 'text/html').end(HTML);
-    if (!route) return res.writeHead(404).end();
+    if (!route) return handler(req, res);
     let text = '';
     for await (const chunk of req) text += chunk;
     const answer = await route(text === '' ? undefined : JSON.parse(text));
@@ -37,6 +38,8 @@ export async function servePage(page, routes = {}) {
   });
   return broker;
 }
+
+const notFound = (_req, res) => res.writeHead(404).end();
 
 const HTML =
   '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>sse-broker</title><main></main><script src="/page.js"></script>';

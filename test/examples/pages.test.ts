@@ -45,7 +45,23 @@ test('examples/tanstack-query fetches again what another page has changed', asyn
   expect(example.complaints).toEqual([]);
 });
 
+test('examples/inbox shows what came before the page, once per device, and what is read anywhere is gone everywhere', async () => {
+  const example = await startPageExample('inbox');
+  const send = (text: string) => fetch(`${example.url}/notes`, { method: 'POST', body: JSON.stringify({ text }) });
+  await send('Before the page');
+  const pages = [await example.open(), await example.open()];
+  const shows = (text: RegExp) =>
+    until(async () => (await Promise.all(pages.map((page) => page.innerText('main')))).every((one) => text.test(one)));
+  await shows(/^1 unread\s+Before the page$/);
+  await send('While it is open');
+  await shows(/^2 unread\s+While it is open\s*Before the page$/);
+  await pages[0]!.click('text=Before the page');
+  await shows(/^1 unread\s+While it is open$/);
+  expect(example.complaints).toEqual([]);
+});
+
 test.each([
+  ['inbox', 'inbox/page.jsx'],
   ['react', 'react/page.jsx'],
   ['vue', 'vue/page.js'],
   ['vue', 'pinia/page.js'],
