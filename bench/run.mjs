@@ -13,7 +13,7 @@ import { installPeers } from './driver/peers.mjs';
 import { doubts, table } from './driver/report.mjs';
 import { runRound } from './driver/round.mjs';
 import { SCENARIOS, shortened } from './driver/scenarios.mjs';
-import { DEFAULT_SERVERS, PEERS, SERVERS } from './driver/servers.mjs';
+import { DEFAULT_SERVERS, isAble, PEERS, SERVERS } from './driver/servers.mjs';
 import { faultsOf } from './driver/statistics.mjs';
 import { chart } from './driver/svg.mjs';
 
@@ -70,7 +70,7 @@ const results = [];
 let failures = 0;
 for (const scenarioName of scenarioNames) {
   const scenario = args.short ? shortened(SCENARIOS[scenarioName]) : SCENARIOS[scenarioName];
-  const able = serverNames.filter((name) => SERVERS[name].can.includes(scenario.kind));
+  const able = serverNames.filter((name) => isAble(name, scenario));
   for (const name of serverNames) {
     if (!able.includes(name))
       console.log(`${scenarioName}: without ${name}: ${SERVERS[name].why ?? `does not do ${scenario.kind}`}`);
@@ -86,7 +86,7 @@ for (const scenarioName of scenarioNames) {
         round[name] = await runRound(scenario, name, SERVERS[name], options);
       } catch (error) {
         failures++;
-        console.error(`${scenarioName}, round ${i + 1}: ${error instanceof Error ? error.message : error}`);
+        console.error(`${scenarioName}, ${name}, round ${i + 1}: ${error instanceof Error ? error.message : error}`);
       }
     }
     done.push(round);

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
  * @property {string} [variant]
  * @property {boolean} isPeer lives in bench/peers and needs its packages
  * @property {('broadcast' | 'users' | 'topics' | 'mixed')[]} can
+ * @property {number} [most] clients, where more never connect
  * @property {string} [why]
  */
 
@@ -32,12 +33,25 @@ export const SERVERS = {
   'better-sse': peer('better-sse', EVERYTHING),
   transmit: peer('transmit', EVERYTHING),
   'sse-channel': peer('sse-channel', ['broadcast', 'users'], 'a response can be in one channel only'),
-  'express-sse': peer('express-sse', ['broadcast'], 'sends to everybody only'),
+  'express-sse': {
+    ...peer(
+      'express-sse',
+      ['broadcast'],
+      'sends to everybody only, and 10 000 did not connect to it within three minutes',
+    ),
+    most: 1_000,
+  },
   'fastify-sse': peer('fastify-sse', EVERYTHING),
   hono: peer('hono', EVERYTHING),
   h3: peer('h3', EVERYTHING),
   nest: peer('nest', EVERYTHING),
 };
+
+/** @param {string} name @param {import('./scenarios.mjs').Scenario} scenario */
+export function isAble(name, { kind, clients, stalled }) {
+  const { can, most = Number.POSITIVE_INFINITY } = SERVERS[name];
+  return can.includes(kind) && clients + stalled <= most;
+}
 
 export const DEFAULT_SERVERS = ['ours', 'raw', 'raw-socket'];
 export const PEERS = Object.keys(SERVERS).filter((name) => SERVERS[name].isPeer);
