@@ -2,13 +2,14 @@
  * NATS servers of a test's own, on ports and in folders of their own. They can be killed, stopped, frozen and started again,
  * with what they had on disk or without.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { jetstream } from '@nats-io/jetstream';
 import { type ConnectionOptions, connect, type NatsConnection } from '@nats-io/transport-node';
-import { freePort, isListening } from './port.js';
+import { freePort } from './port.js';
+import { ServerProcess } from './server-process.js';
 import { skipUnless } from './skip.js';
 import { until } from './until.js';
 
@@ -36,14 +37,12 @@ export interface NatsServerOptions {
   readonly config?: readonly string[];
 }
 
-export class NatsServer {
-  readonly port: number;
+export class NatsServer extends ServerProcess {
   readonly #folder: string;
   readonly #lines: readonly string[];
-  #process: ChildProcess | undefined = undefined;
 
   private constructor(port: number, folder: string, lines: readonly string[]) {
-    this.port = port;
+    super(port);
     this.#folder = folder;
     this.#lines = lines;
   }
@@ -89,30 +88,7 @@ export class NatsServer {
     await mkdir(this.#folder, { recursive: true });
     const file = path.join(this.#folder, 'nats.conf');
     await writeFile(file, this.#lines.join('\n'));
-    const child = spawn('nats-server', ['-c', file], { stdio: 'ignore' });
-    this.#process = child;
-    await until(() => child.exitCode !== null || isListening(this.port), `nats-server on ${this.port}`);
-    if (child.exitCode !== null) throw new Error(`nats-server ended with ${child.exitCode}`);
-  }
-
-  /** Asks it to end. */
-  async stop(): Promise<void> {
-    await this.#end('SIGTERM');
-  }
-
-  /** kill -9. */
-  async kill(): Promise<void> {
-    await this.#end('SIGKILL');
-  }
-
-  /** SIGSTOP: its connections stay, and nothing answers. */
-  freeze(): void {
-    this.#process?.kill('SIGSTOP');
-  }
-
-  /** SIGCONT. */
-  thaw(): void {
-    this.#process?.kill('SIGCONT');
+    await this.spawn('nats-server', ['-c', file]);
   }
 
   /** Removes its streams; only while it is stopped. */
@@ -135,18 +111,6 @@ export class NatsServer {
   async close(): Promise<void> {
     await this.kill();
     await rm(this.#folder, { recursive: true, force: true });
-  }
-
-  async #end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    const child = this.#process;
-    if (child === undefined) return;
-    this.#process = undefined;
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill(signal);
-    // One that is frozen ends when it runs again.
-    child.kill('SIGCONT');
-    await ended;
   }
 }
 

@@ -2,12 +2,13 @@
  * Redis servers of a test's own, on ports of their own: alone, as a cluster of three, or as master, replica and Sentinel.
  * They can be killed, stopped and started again, with what they had on disk or without.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { Redis } from 'ioredis';
 import { freePort, isListening } from './port.js';
+import { ServerProcess } from './server-process.js';
 import { skipUnless } from './skip.js';
 import { until } from './until.js';
 
@@ -45,15 +46,13 @@ export interface RedisServerOptions {
   readonly port?: number;
 }
 
-export class RedisServer {
-  readonly port: number;
+export class RedisServer extends ServerProcess {
   readonly #folder: string;
   readonly #config: readonly string[];
   readonly #command: readonly string[];
-  #process: ChildProcess | undefined;
 
   private constructor(port: number, folder: string, config: readonly string[], command: readonly string[]) {
-    this.port = port;
+    super(port);
     this.#folder = folder;
     this.#config = config;
     this.#command = command;
@@ -100,34 +99,11 @@ export class RedisServer {
     ];
     await writeFile(path.join(this.#folder, 'redis.conf'), [...lines, ...this.#config, ''].join('\n'));
     const [program, ...args] = this.#command;
-    const child = spawn(program!, args, { stdio: 'ignore' });
-    this.#process = child;
-    await until(() => child.exitCode !== null || isListening(this.port), `redis-server on ${this.port}`);
-    if (child.exitCode !== null) throw new Error(`redis-server ended with ${child.exitCode}`);
+    await this.spawn(program!, args);
     await this.admin(async (redis) => {
       // A server that loads its file listens already.
       await until(async () => (await redis.call('PING').catch(() => '')) === 'PONG', 'redis-server to answer');
     });
-  }
-
-  /** Asks it to end. */
-  async stop(): Promise<void> {
-    await this.#end('SIGTERM');
-  }
-
-  /** kill -9. */
-  async kill(): Promise<void> {
-    await this.#end('SIGKILL');
-  }
-
-  /** SIGSTOP: its connections stay, and nothing answers. */
-  freeze(): void {
-    this.#process?.kill('SIGSTOP');
-  }
-
-  /** SIGCONT. */
-  thaw(): void {
-    this.#process?.kill('SIGCONT');
   }
 
   /** Removes what it wrote to disk; only while it is stopped. */
@@ -147,17 +123,8 @@ export class RedisServer {
   }
 
   async close(): Promise<void> {
-    await this.#end('SIGKILL');
+    await this.kill();
     await this.forget();
-  }
-
-  async #end(signal: NodeJS.Signals): Promise<void> {
-    const child = this.#process;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGCONT');
-    child.kill(signal);
-    await ended;
   }
 }
 
