@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { makeBroker } from '../support/broker.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { until } from '../support/until.js';
 import { CostlySink } from './costly-sink.js';
 
 const CLIENTS = 10_000;
@@ -25,7 +26,6 @@ function start(clients = CLIENTS) {
   return { clock, broker, sinks, take };
 }
 
-const turn = () => new Promise((resolve) => setImmediate(resolve));
 const beats = (sink: CostlySink) => sink.writes.filter(({ count }) => count === 0).length;
 
 test('there is one timer, and none when all have left', () => {
@@ -64,16 +64,16 @@ test('nobody is silent for longer than the interval, and a tick', () => {
 
 test('whoever has just received something is passed over; the others are not', async () => {
   const { clock, broker, sinks } = start(1_000);
-  for (let round = 0; round < 10; round++) {
-    void broker.sendToTopic('busy', 'note', 'x');
-    await turn();
-    clock.advance(INTERVAL / 4);
-  }
   const busy = sinks.slice(0, 500);
   const quiet = sinks.slice(500);
+  for (let round = 1; round <= 10; round++) {
+    void broker.sendToTopic('busy', 'note', 'x');
+    // On a busy machine that takes more than a turn: fan-out goes in slices.
+    await until(() => busy.every((sink) => sink.writes.length === round), 'the note');
+    clock.advance(INTERVAL / 4);
+  }
   expect(busy.map(beats).every((count) => count === 0)).toBe(true);
   expect(Math.min(...quiet.map(beats))).toBeGreaterThanOrEqual(2);
-  expect(busy.every((sink) => sink.writes.length === 10)).toBe(true);
 });
 
 test('all heartbeats are one frame: nothing is encoded or allocated for each', () => {

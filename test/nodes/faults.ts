@@ -1,8 +1,9 @@
 /** What may happen to three nodes and their bus. Each fault begins, lasts, and is over when its promise resolves. */
 import { setTimeout as lasting } from 'node:timers/promises';
-import { jetstream } from '@nats-io/jetstream';
+import { JetStreamApiCodes, JetStreamApiError, jetstream } from '@nats-io/jetstream';
 import { type NatsServer, natsClient } from '../support/nats-server.js';
 import type { RedisServer } from '../support/redis-server.js';
+import { until } from '../support/until.js';
 import type { Member } from './member.js';
 import type { World } from './world.js';
 
@@ -171,7 +172,13 @@ export function natsFaults(server: NatsServer): Readonly<Record<string, Fault>> 
       onServer(world, async () => {
         const connection = await natsClient(server.url);
         const manager = await jetstream(connection).jetstreamManager(false);
-        for await (const name of manager.streams.names()) await manager.streams.delete(name);
+        // On a busy machine an answer may be late: the stream is gone then, or there again.
+        const isGone = (error: unknown): boolean =>
+          error instanceof JetStreamApiError && error.code === JetStreamApiCodes.StreamNotFound;
+        const names = () => manager.streams.names().next();
+        for (const name of await until(() => names().catch(() => undefined), 'the streams')) {
+          await until(() => manager.streams.delete(name).then(Boolean, isGone), `the end of ${name}`);
+        }
         await connection.close();
       }),
     ),
