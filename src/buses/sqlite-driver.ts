@@ -80,11 +80,15 @@ function packageDriver(name: 'better-sqlite3' | 'libsql', Database: DatabaseClas
 }
 
 const BUSY = 5;
+const READ_ONLY = 8;
 const CORRUPT = 11;
+const CANNOT_OPEN = 14;
 const NOT_A_DATABASE = 26;
 const PRIMARY_CODES: Readonly<Record<string, number>> = {
   SQLITE_BUSY: BUSY,
+  SQLITE_READONLY: READ_ONLY,
   SQLITE_CORRUPT: CORRUPT,
+  SQLITE_CANTOPEN: CANNOT_OPEN,
   SQLITE_NOTADB: NOT_A_DATABASE,
 };
 
@@ -106,6 +110,15 @@ export function isBusy(error: unknown): boolean {
 /** The file is damaged, or no database. */
 export function isCorrupt(error: unknown): boolean {
   return resultCode(error) === CORRUPT || resultCode(error) === NOT_A_DATABASE;
+}
+
+/** What the operating system says where a file or its folder may not be used, or is not there. */
+const FORBIDDEN: ReadonlySet<unknown> = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOENT', 'ENOTDIR']);
+
+/** The file cannot be opened as it must be: permissions, a read-only file system, a folder that is not there. */
+export function isForbidden(error: unknown): boolean {
+  const code = resultCode(error);
+  return code === CANNOT_OPEN || code === READ_ONLY || FORBIDDEN.has((error as { code?: unknown } | null)?.code);
 }
 
 export function messageOf(error: unknown): string {

@@ -5,30 +5,25 @@
  * The lock is SQLite's own exclusive locking mode (https://sqlite.org/pragma.html#pragma_locking_mode): the operating
  * system drops it when the process dies, however it dies, so there is no false lock after a kill -9.
  */
-import {
-  closeSync,
-  constants,
-  copyFileSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
+import { constants, copyFileSync, existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { SseError } from '../core/errors.js';
-import { type Driver, isBusy, isCorrupt, messageOf, type SqliteDatabase } from './sqlite-driver.js';
+import { type Driver, isBusy, isCorrupt, isForbidden, messageOf, type SqliteDatabase } from './sqlite-driver.js';
+import { APPLICATION_ID, checkHeader, refusal } from './sqlite-header.js';
 import { checkTables, createTables, SCHEMA_VERSION } from './sqlite-schema.js';
-
-/** `PRAGMA application_id` of a history file: "SSEB". */
-export const APPLICATION_ID = 0x53534542;
 
 /** Files above this are not checked page by page at start: it would take seconds. */
 const CHECKED_BYTES = 256 * 1024 * 1024;
 
 const LOCK_RETRY_MS = 50;
+
+/**
+ * The files that this process has open, by device and inode. To look at one of them would end its lock: the operating
+ * system lets go of all locks of a process on a file when that closes any descriptor of it (fcntl(2)).
+ */
+const held = new Set<string>();
+const heldBy = new WeakMap<SqliteDatabase, string>();
 
 /** How much of what `publish` resolved for survives a power cut; a crash of the process alone loses nothing in any. */
 export type SqliteSynchronous = 'full' | 'normal' | 'off';
@@ -44,8 +39,8 @@ export interface FileOptions {
 /**
  * Opens `file`, or makes it.
  *
- * @throws {SseError} `SSE_ERR_HISTORY_UNUSABLE` where it is no history file, damaged, or of a newer version;
- * `SSE_ERR_BUS_UNAVAILABLE` where another process holds it.
+ * @throws {SseError} `SSE_ERR_HISTORY_UNUSABLE` where it is no history file, damaged, of a newer version, beside a log that is
+ * another's, or where it may not be written; `SSE_ERR_BUS_UNAVAILABLE` where another process, or bus of this one, holds it.
  */
 export async function openFile(driver: Driver, options: FileOptions): Promise<SqliteDatabase> {
   const deadline = performance.now() + options.lockTimeout;
@@ -56,9 +51,10 @@ export async function openFile(driver: Driver, options: FileOptions): Promise<Sq
       const { file } = options;
       if (!isBusy(error)) throw asRefusal(file, error);
       if (performance.now() >= deadline) {
+        const holder = isHeld(file) ? 'another bus of this process' : 'another process';
         throw new SseError(
           'SSE_ERR_BUS_UNAVAILABLE',
-          `${file} is in use by another process: one history file serves one process; stop the other, or give this one a file of its own`,
+          `${file} is in use by ${holder}: one history file serves one bus of one process; stop the other, or give this one a file of its own`,
           { cause: error },
         );
       }
@@ -78,11 +74,23 @@ export function closeFile(db: SqliteDatabase): void {
   } catch {
     // A full disk: the log stays beside the file, and the next start reads it.
   } finally {
+    held.delete(heldBy.get(db) ?? '');
     db.close();
   }
 }
 
+/** The name by which the operating system knows a file; undefined where there is none. */
+function identityOf(file: string): string | undefined {
+  const stat = statSync(file, { bigint: true, throwIfNoEntry: false });
+  return stat && `${stat.dev}:${stat.ino}`;
+}
+
+function isHeld(file: string): boolean {
+  return held.has(identityOf(file) ?? '');
+}
+
 function open(driver: Driver, { file, tablePrefix, synchronous }: FileOptions): SqliteDatabase {
+  if (isHeld(file)) throw busy();
   const isNew = checkHeader(file);
   if (!isNew) checkContent(driver, file, tablePrefix);
   const db = driver.open(file, { isReadOnly: false });
@@ -104,6 +112,11 @@ function open(driver: Driver, { file, tablePrefix, synchronous }: FileOptions): 
     if (!isNew) checkTables(db, tablePrefix);
     // Left by a read-only look at a log; with the lock held nobody uses it.
     rmSync(`${file}-shm`, { force: true });
+    const identity = identityOf(file);
+    if (identity !== undefined) {
+      held.add(identity);
+      heldBy.set(db, identity);
+    }
     return db;
   } catch (error) {
     db.close();
@@ -124,37 +137,13 @@ function create(db: SqliteDatabase, tablePrefix: string): void {
     }
     db.exec('COMMIT');
   } catch (error) {
-    db.exec('ROLLBACK');
+    try {
+      db.exec('ROLLBACK');
+    } catch {
+      // SQLite has rolled back itself, as where it cannot make its journal.
+    }
     throw error;
   }
-}
-
-/**
- * Reads the first hundred bytes (https://sqlite.org/fileformat.html#the_database_header) without SQLite, which might
- * replay a journal or make a log beside a file that is not ours. True where there is nothing yet.
- */
-function checkHeader(file: string): boolean {
-  if (!existsSync(file)) return true;
-  const stat = statSync(file);
-  if (!stat.isFile()) throw refusal(file, 'it is not a file');
-  if (stat.size === 0) return true;
-  const header = Buffer.alloc(100);
-  const descriptor = openSync(file, 'r');
-  let length: number;
-  try {
-    length = readSync(descriptor, header, 0, header.length, 0);
-  } finally {
-    closeSync(descriptor);
-  }
-  if (length < header.length || header.toString('latin1', 0, 16) !== 'SQLite format 3\0') {
-    throw refusal(file, 'it is not an SQLite database');
-  }
-  if (header.readUInt32BE(68) !== APPLICATION_ID) {
-    throw refusal(file, 'it is the SQLite database of another application; pass the database object to share one');
-  }
-  const version = header.readUInt32BE(60);
-  if (version > SCHEMA_VERSION) throw newer(file, version);
-  return false;
 }
 
 /** Everything that can be known without writing: a connection that cannot write looks at every page. */
@@ -187,7 +176,7 @@ function checkCopy(driver: Driver, file: string, tablePrefix: string): void {
     checkPages(driver, copy, tablePrefix, true);
   } catch (error) {
     // Copied while another process wrote: no damage, but a lock to wait for.
-    if (state() !== before) throw Object.assign(new Error('database is locked'), { code: 'SQLITE_BUSY' });
+    if (state() !== before) throw busy();
     throw error;
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -209,24 +198,18 @@ function checkPages(driver: Driver, file: string, tablePrefix: string, everyPage
   }
 }
 
+/** As SQLite says it. */
+function busy(): Error {
+  return Object.assign(new Error('database is locked'), { code: 'SQLITE_BUSY' });
+}
+
 function asRefusal(file: string, error: unknown): unknown {
   if (error instanceof SseError) return error;
   const message = messageOf(error);
+  if (isForbidden(error)) {
+    const why = `this process must be able to read and write it, and to make files in its folder, which must exist (${message})`;
+    return refusal(file, why, error);
+  }
   const isDamaged = isCorrupt(error) || message.includes('malformed');
   return refusal(file, isDamaged ? `it is damaged (${message})` : message, error);
-}
-
-function refusal(file: string, why: string, cause?: unknown): SseError {
-  return new SseError(
-    'SSE_ERR_HISTORY_UNUSABLE',
-    `${file} cannot be used as a history file, and was left as it is: ${why}`,
-    { cause },
-  );
-}
-
-function newer(file: string, version: number): SseError {
-  return refusal(
-    file,
-    `it was written by a newer sse-broker (schema ${version}, this one knows ${SCHEMA_VERSION}); update, or use another file`,
-  );
 }

@@ -9,77 +9,23 @@
  *
  * Nothing here allocates per event. A client that keeps up has no queue.
  */
+import { Backlog, overflowOf } from './backlog.js';
+import type { ClientHost, DisconnectReason, Holder } from './client-host.js';
 import { type Batch, controlFrame, type Encoded, encodedOf, type Frame, merge, withoutId } from './frame.js';
 import { type Gap, gapFrame } from './gap.js';
 import type { Identity } from './identity.js';
 import type { Mailbox } from './mailbox.js';
-import type { OverflowPolicy, ResolvedOptions } from './options.js';
-import { Queue, type QueueTotals } from './queue.js';
+import { Queue } from './queue.js';
 import type { Channel } from './registry.js';
 import { firstUnserved, type Served } from './served.js';
 import type { Sink, SinkOwner } from './sink.js';
 import { everybodyKey, isLiveOnly } from './topic.js';
 
-/**
- * Why a stream ended; the table in docs/reference/events.md says who should come back.
- *
- * - `left`: the client went away. - `disconnected`: `disconnect()` or `disconnectUser()`. - `shutdown`: `close()`.
- * - `overflow`: its buffer was full and the policy is `disconnect`. - `timeout`: it took no byte for `clientTimeout`.
- * - `expired`: its identity expired. - `max-age`: `maxConnectionAge`. - `failed`: the carrier or the bus broke.
- */
-export type DisconnectReason =
-  | 'left'
-  | 'disconnected'
-  | 'shutdown'
-  | 'overflow'
-  | 'timeout'
-  | 'expired'
-  | 'max-age'
-  | 'failed';
-
-export const DISCONNECT_REASONS: readonly DisconnectReason[] = [
-  'left',
-  'disconnected',
-  'shutdown',
-  'overflow',
-  'timeout',
-  'expired',
-  'max-age',
-  'failed',
-];
-
-/** What a client tells the broker, and what it counts into. */
-export interface ClientHost {
-  readonly options: ResolvedOptions;
-  /** Ticks of the heartbeat since start. */
-  readonly tick: number;
-  now(): number;
-  /** The client has something to flush. */
-  ready(client: Client): void;
-  wrote(events: number, bytes: number): void;
-  readonly queueTotals: QueueTotals;
-  dropped(events: number): void;
-  /** First drop since the queue was last empty. */
-  overflowed(client: Client, limit: 'frames' | 'bytes'): void;
-  gapTold(client: Client, gap: Gap): void;
-  /** It is over for the application: take it out of every map. */
-  ended(client: Client, reason: DisconnectReason, message: string | undefined, cause: Error | undefined): void;
-  /** The carrier is gone. */
-  closed(client: Client): void;
-}
-
-/** What holds live frames back while history is replayed: see replay.ts. */
-export interface Holder {
-  hold(encoded: Encoded): void;
-  /** The sink takes bytes again. */
-  proceed(): void;
-}
+export { DISCONNECT_REASONS } from './client-host.js';
+export type { ClientHost, DisconnectReason, Holder };
 
 /** Bytes handed to the sink at once when a queue drains: enough to keep a pipe full, little to have in flight. */
 const DRAIN_BYTES = 64 * 1024;
-
-/** Room for a gap frame: two ids of at most 128 bytes, three times, and its text. */
-const GAP_BYTES = 512;
 
 const HOLDING = 0;
 const LIVE = 1;
@@ -92,16 +38,6 @@ const GROWS_OLD = 4;
 
 /** ms since 1970 of the first connect: times are kept from there on, as small integers, which need no object of their own. */
 let origin = 0;
-
-/** What only a client has that does not keep up, or is ending; a hundred bytes that all others spare. */
-class Backlog {
-  queue: Queue | undefined = undefined;
-  /** Tick since when a full sink took nothing, or since when the client is ending. */
-  stalledSince = 0;
-  progress = 0;
-  /** Frames dropped since the client was last told. */
-  gap: { requested: string; resumedFrom: string; sequence: number } | undefined = undefined;
-}
 
 export class Client implements SinkOwner {
   // What every write needs comes first, in one or two cache lines: with ten thousand clients that is what costs.
@@ -413,7 +349,7 @@ export class Client implements SinkOwner {
     const backlog = this.#backlog!;
     const queue = backlog.queue!;
     let gap: Gap | undefined;
-    if (backlog.gap !== undefined && this.#overflow === 'drop-oldest') gap = this.#writeGap(backlog);
+    if (backlog.gap !== undefined && overflowOf(this, this.#host) === 'drop-oldest') gap = this.#writeGap(backlog);
     while (!this.isBlocked && queue.length > 0) {
       const encoded = queue.take(DRAIN_BYTES, this.#host.now());
       if (encoded !== undefined) this.write(encoded);
@@ -460,75 +396,15 @@ export class Client implements SinkOwner {
     const backlog = this.#backlog!;
     const { frames } = encoded;
     for (let i = 0; i < frames.length; i++) {
-      if (this.#admit(backlog, frames[i]!)) continue;
+      if (backlog.admit(frames[i]!, this, this.#host)) continue;
       // What follows shares the fate of the frame that was one too many.
-      if (this.#overflow === 'disconnect') this.#host.dropped(frames.length - i - 1);
+      if (overflowOf(this, this.#host) === 'disconnect') this.#host.dropped(frames.length - i - 1);
       return;
     }
   }
 
-  /** One with a mailbox comes back, and gets it all from history or the store: nothing of that may be dropped. */
-  get #overflow(): OverflowPolicy {
-    return this.mailbox === undefined ? this.#host.options.overflow : 'disconnect';
-  }
-
-  /** Queues one frame by the overflow policy; false where the client had to go, or was ended by a listener. */
-  #admit(backlog: Backlog, frame: Frame): boolean {
-    const queue = backlog.queue!;
-    const overflow = this.#overflow;
-    // Frames were dropped after the newest in the queue: the gap takes its place before this one.
-    const owesGap = overflow === 'drop-newest' && backlog.gap !== undefined;
-    const limit = owesGap ? queue.limitHitBy(2, frame.bytes + GAP_BYTES) : queue.limitHitBy(1, frame.bytes);
-    if (limit === undefined) {
-      const gap = owesGap ? takeGap(backlog) : undefined;
-      if (gap !== undefined) queue.push(gapFrame(gap, gap.resumedFrom));
-      queue.push(frame);
-      if (gap !== undefined) this.#host.gapTold(this, gap);
-      return !this.isOver;
-    }
-    if (overflow === 'disconnect') {
-      this.#host.dropped(queue.length + 1);
-      this.#host.overflowed(this, limit);
-      this.fail('overflow');
-      return false;
-    }
-    const isFirst = !queue.hasOverflowed;
-    queue.hasOverflowed = true;
-    if (backlog.gap === undefined) {
-      const requested = overflow === 'drop-oldest' ? queue.lastId : queue.newestId;
-      backlog.gap = { requested, resumedFrom: requested, sequence: -1 };
-    }
-    if (overflow === 'drop-newest') {
-      // A more urgent one takes the place of the newest that waits, as long as it goes ahead of others.
-      const less = queue.popFor(frame);
-      this.#drop(backlog, less ?? frame);
-      if (less !== undefined) {
-        backlog.gap.requested = queue.newestId;
-        if (queue.limitHitBy(1, frame.bytes) === undefined) queue.push(frame);
-        else this.#drop(backlog, frame);
-      }
-    } else {
-      const isFull = (): boolean => queue.limitHitBy(1, frame.bytes) !== undefined;
-      while (queue.length > 0 && isFull() && !queue.isAllAbove(frame)) this.#drop(backlog, queue.shift()!);
-      if (isFull()) this.#drop(backlog, frame);
-      else queue.push(frame);
-    }
-    // When all is in its place: a listener may end this client.
-    if (isFirst) this.#host.overflowed(this, limit);
-    return !this.isOver;
-  }
-
-  #drop({ gap }: Backlog, frame: Frame): void {
-    this.#host.dropped(frame.count);
-    const sequence = frame.source?.sequence ?? gap!.sequence;
-    // With priorities it may be from before one that was dropped already.
-    if (frame.lastId === '' || sequence < gap!.sequence) return;
-    gap!.resumedFrom = frame.lastId;
-    gap!.sequence = sequence;
-  }
-
   #writeGap(backlog: Backlog): Gap {
-    const gap = takeGap(backlog);
+    const gap = backlog.takeGap();
     // What still waits to go ahead may be from before what was dropped: the cursor stays.
     this.write(gapFrame(gap, backlog.queue?.hasAhead ? undefined : gap.resumedFrom));
     return gap;
@@ -540,8 +416,8 @@ export class Client implements SinkOwner {
     const queue = backlog?.queue;
     if (backlog === undefined || queue === undefined) return;
     let gap: Gap | undefined;
-    if (backlog.gap !== undefined && this.#overflow === 'drop-oldest') {
-      gap = takeGap(backlog);
+    if (backlog.gap !== undefined && overflowOf(this, this.#host) === 'drop-oldest') {
+      gap = backlog.takeGap();
       this.#send(gapFrame(gap, gap.resumedFrom));
     }
     const encoded = queue.take(Number.POSITIVE_INFINITY, this.#host.now());
@@ -567,13 +443,6 @@ export class Client implements SinkOwner {
     backlog?.queue?.clear();
     if (backlog !== undefined) backlog.queue = undefined;
   }
-}
-
-/** The gap that is owed. Its `gapTold` comes after it was handed over: a listener may end the stream. */
-function takeGap(backlog: Backlog): Gap {
-  const { requested, resumedFrom } = backlog.gap!;
-  backlog.gap = undefined;
-  return { reason: 'overflow', requested: requested || null, resumedFrom };
 }
 
 const errorOf = (cause: unknown): Error => (cause instanceof Error ? cause : new Error(String(cause)));

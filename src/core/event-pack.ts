@@ -11,10 +11,14 @@ export const SLOTS = 256;
 export const MARKS = 2;
 /** Where its text is among those of the pack. */
 export const START = 0;
+/** What is known of it as bits: `IS_JSON`, `IS_COUNTED`. */
+export const FLAGS = 1;
 export const IS_JSON = 1;
+/** Its chain was counted when it came, or since: see {@link Chain.isCounted}. */
+export const IS_COUNTED = 2;
 /** What is needed to link and to drop it: apart, since that is done where caches are cold, and small, so that they hold more. */
 export const LINKS = 2;
-/** Distance to the sequence of the event of its key after it. */
+/** Distance to the sequence of the event of its key after it; -1 where there is none yet. */
 export const AFTER = 0;
 /** Of its text, as `START`; -1 where the event was dropped. */
 export const SIZE = 1;
@@ -30,11 +34,19 @@ export const PACK_OVERHEAD = SLOTS * (4 * (MARKS + LINKS) + 8 * NUMBERS + 2 * 8)
 
 /** The events of one channel key: a list from `oldest` to `newest`. Owned by {@link PackedEvents}; others only read it. */
 export class Chain {
-  readonly key: string;
+  // What every push needs comes first, in one or two cache lines.
+  /** Events of it; where it is not counted, at least as many, and 0 only where there is none. */
   length = 0;
-  /** Sequences; meaningless where `length` is 0. */
-  oldest = 0;
+  /** Sequence; meaningless where `length` is 0. */
   newest = 0;
+  /**
+   * Each of its events is accounted for when it is dropped. Most chains are not counted: where the oldest of all events
+   * is dropped, its chain is in no cache (see `PackedEvents.dropPlain`).
+   */
+  isCounted = false;
+  /** Sequence, as `newest`. Where the chain is not counted, it may be one that was dropped. */
+  oldest = 0;
+  readonly key: string;
 
   constructor(key: string) {
     this.key = key;
@@ -54,6 +66,14 @@ export class Arrays<C extends Chain> {
   /** By slot, of the few events that have them. */
   extras: Map<number, Pick<BusEvent, 'priority' | 'tag'>> | undefined = undefined;
   text: Buffer = Buffer.alloc(0);
+
+  /** Sequence of the event before this one in its chain. */
+  before(slot: number): number {
+    const sequence = this.numbers[slot * NUMBERS + BEFORE]!;
+    // V8 takes what comes out of a Float64Array for a fraction, and everything that is calculated with it as well, until it
+    // is told otherwise.
+    return sequence < 2 ** 31 ? sequence | 0 : sequence;
+  }
 
   setExpiry(slot: number, ms: number): void {
     this.expiries ??= new Float64Array(SLOTS);

@@ -3,7 +3,8 @@
  *
  * Writing is what happens all the time, so it keeps nothing but lists through the packed events; reading needs places
  * in them, and makes itself rings of sequences, which are kept for a while and brought up to date when they are read
- * again. A ring reaches back only as far as somebody asked: reading costs what was missed, not what is kept.
+ * again. A ring reaches back only as far as somebody asked: reading costs what was missed, not what is kept. In the same way
+ * the loss of plain events, which the limit on bytes takes, is noted nowhere: the list of a key shows it at its end.
  */
 import type { Clock } from './clock.js';
 import type { BusEvent } from './event.js';
@@ -35,7 +36,10 @@ export interface HistoryLimits {
 
 /** A channel key that keeps something. */
 class Key extends Chain {
+  /** What it lost, but for plain events that it lost last: those {@link History} finds when it is asked. */
   losses: Losses;
+  /** The last event with a `ttl` that is among them. */
+  lastEnding = 0;
 
   constructor(name: string, losses: Losses) {
     super(name);
@@ -131,10 +135,10 @@ export class History {
     const arrivals = this.#arrivals;
     const keysOf = this.#keysOfArrivals;
     const { historySize, historyBytes, historyTtl } = this.#limits;
-    const keys = this.#keys;
     const from = this.#settled;
     const nearlyFull = historySize - ARRIVALS;
     let mayBeFull = false;
+    const keys = this.#keys;
     // A loop of its own: so the processor waits for several of these look-ups at once, where the caches are cold.
     for (let i = from; i < count; i++) {
       const name = arrivals[i]!.key;
@@ -149,7 +153,12 @@ export class History {
     const events = this.#events;
     events.push(arrivals, keysOf, historyTtl > 0 ? this.#arrivedAt : undefined, from, count);
     if (mayBeFull) {
-      for (let i = from; i < count; i++) if (keysOf[i]!.length > historySize) this.#drop(keysOf[i]!);
+      for (let i = from; i < count; i++) {
+        const key = keysOf[i]!;
+        if (key.length <= historySize) continue;
+        events.count(key, historySize >> 1);
+        if (key.length > historySize) this.#drop(key);
+      }
     }
     if (this.#hasLong) {
       this.#hasLong = false;
@@ -161,7 +170,11 @@ export class History {
       this.#arrivals = new Array<BusEvent | undefined>(ARRIVALS);
       this.#arrived = this.#settled = 0;
     }
-    if (historyBytes > 0) while (events.bytes > historyBytes) this.#drop(events.oldestChain()!);
+    if (historyBytes === 0) return;
+    while (events.bytes > historyBytes) {
+      events.dropPlain(historyBytes);
+      if (events.bytes > historyBytes) this.#drop(events.oldestChain()!);
+    }
   }
 
   /** Forgets what is too old. */
@@ -188,15 +201,19 @@ export class History {
     this.expire();
     const now = this.#clock.now();
     const keys: Key[] = [];
+    const rings: SequenceRing[] = [];
     let lost = 0;
     for (const name of names) {
       const key = this.#keys.get(name);
       lost = Math.max(lost, lostThrough(key === undefined ? this.#lost.of(name) : key.losses, now));
-      if (key !== undefined && key.newest > after) keys.push(key);
+      if (key === undefined || key.newest <= after) continue;
+      const ring = this.#ringOf(key, after);
+      keys.push(key);
+      rings.push(ring);
+      lost = Math.max(lost, plainLoss(key, this.#events.before(ring.at(0))));
     }
     const known = this.#recent.find(keys, after, limit, max);
     if (known !== undefined) return { events: known.events, more: known.more, lostThrough: lost };
-    const rings = keys.map((key) => this.#ringOf(key, after));
     const isExpired = (sequence: number) => {
       const expiresAt = this.#events.expiresAt(sequence);
       return expiresAt !== 0 && expiresAt <= now;
@@ -219,8 +236,17 @@ export class History {
 
   #drop(key: Key): void {
     const sequence = key.oldest;
-    const expiresAt = this.#events.dropOldestOf(key);
-    key.losses = expiresAt === 0 ? sequence : withLoss(key.losses, sequence, expiresAt, this.#clock.now());
+    const events = this.#events;
+    const expiresAt = events.dropOldestOf(key);
+    if (expiresAt === 0) {
+      key.losses = sequence;
+    } else {
+      const losses = plainLoss(key, events.beforeDropped) || key.losses;
+      key.losses = withLoss(losses, sequence, expiresAt, this.#clock.now());
+      key.lastEnding = sequence;
+    }
+    // So few that counting them again is cheaper than keeping count.
+    if (key.isCounted && key.length < this.#limits.historySize >> 2) key.isCounted = false;
     if (key.length > 0) return;
     this.#keys.delete(key.key);
     this.#lost.set(key.key, key.losses);
@@ -242,14 +268,11 @@ export class History {
     }
     const { ring } = reading;
     this.#readingSequences -= ring.length;
-    while (ring.length > 0 && ring.at(0) < key.oldest) ring.shift();
+    const dropped = Math.max(key.oldest - 1, this.#events.droppedThrough);
+    while (ring.length > 0 && ring.at(0) <= dropped) ring.shift();
     const added: number[] = [];
-    const stop = Math.max(reading.through, key.oldest - 1);
-    for (let sequence = key.newest; sequence > stop; ) {
-      added.push(sequence);
-      if (sequence === key.oldest) break;
-      sequence = this.#events.before(sequence);
-    }
+    const stop = Math.max(reading.through, dropped);
+    for (let sequence = key.newest; sequence > stop; sequence = this.#events.before(sequence)) added.push(sequence);
     for (let i = added.length - 1; i >= 0; i--) ring.push(added[i]!);
     reading.through = key.newest;
     this.#readingSequences += ring.length;
@@ -262,6 +285,15 @@ export class History {
     this.#readingSequences -= reading.ring.length + READING_OVERHEAD;
     this.#readings.delete(key);
   }
+}
+
+/**
+ * What a key lost beyond what is noted: `before` is the sequence before the oldest one that it keeps, or of those that are
+ * read. 0 where that is noted.
+ */
+function plainLoss({ losses, lastEnding }: Key, before: number): number {
+  const noted = typeof losses === 'number' ? Math.max(losses, lastEnding) : lastEnding;
+  return before > noted ? before : 0;
 }
 
 function find(arrivals: readonly (BusEvent | undefined)[], sequence: number): BusEvent | undefined {

@@ -20,6 +20,8 @@ import {
   Arrays,
   BEFORE,
   type Chain,
+  FLAGS,
+  IS_COUNTED,
   IS_JSON,
   LINKS,
   MARKS,
@@ -29,15 +31,13 @@ import {
   Pack,
   SIZE,
   SLOTS,
-  type Sparse,
   START,
   TIMESTAMP,
 } from './event-pack.js';
+import { closeHoles, joinTexts, sparseOf, unpack } from './pack-texts.js';
 
 /** Packs that are found without a look-up in a Map; a power of two. */
 const NEAR_PACKS = 4_096;
-/** Packs of longer texts stay objects: joining megabytes gains nothing. */
-const PACKED_CHARS = 4 * 1024 * 1024;
 /** A pack of so few events keeps them as objects and nothing else. */
 const SPARSE = 32;
 /** What an event costs besides its text. */
@@ -46,8 +46,6 @@ const EVENT_OVERHEAD = 64;
 const CACHE_BYTES = 16 * 1024 * 1024;
 /** Emptied packs whose arrays are used again. */
 const SPARE_PACKS = 2;
-/** Texts differ a little from pack to pack: a Buffer that fits one more kind is used again more often. */
-const TEXT_STEP = 4 * 1024;
 /** Holes that are always allowed. */
 const SLACK_BYTES = 128 * 1024;
 
@@ -66,6 +64,10 @@ export class PackedEvents<C extends Chain = Chain> {
   length = 0;
   /** What they cost. */
   bytes = 0;
+  /** Sequence through which {@link dropPlain} has dropped everything. */
+  droppedThrough = 0;
+  /** What {@link before} would have said of the last event with an `expiresAt` that was dropped. */
+  beforeDropped = 0;
 
   constructor(idOf: (sequence: number) => string) {
     this.#idOf = idOf;
@@ -117,7 +119,7 @@ export class PackedEvents<C extends Chain = Chain> {
       const chain = chains[next]!;
       const before = chain.newest;
       marks[slot * MARKS + START] = end;
-      marks[slot * MARKS + IS_JSON] = event.json ? 1 : 0;
+      marks[slot * MARKS + FLAGS] = (event.json ? IS_JSON : 0) | (chain.isCounted ? IS_COUNTED : 0);
       links[slot * LINKS + SIZE] = data.length;
       numbers[slot * NUMBERS + TIMESTAMP] = event.timestamp;
       numbers[slot * NUMBERS + BEFORE] = before;
@@ -150,7 +152,7 @@ export class PackedEvents<C extends Chain = Chain> {
     if (pack.sparse !== undefined) return pack.sparse.get(slot)!.event;
     let event = this.#cache.get(sequence);
     if (event === undefined) {
-      event = pushed ?? this.#unpack(pack, pack.arrays!, slot);
+      event = pushed ?? unpack(pack, pack.arrays!, slot, this.#idOf);
       this.#cache.set(event);
     }
     return event;
@@ -163,15 +165,18 @@ export class PackedEvents<C extends Chain = Chain> {
     return sparse === undefined ? (arrays!.expiries?.[slot] ?? 0) : sparse.get(slot)!.event.expiresAt;
   }
 
-  /** Sequence of the event before this one in its chain; meaningless for the oldest. */
+  /** Sequence of the event before this one in its chain, also where that was dropped; 0 for its first. */
   before(sequence: number): number {
     const { base, sparse, arrays } = this.#packOf(sequence);
     const slot = sequence - base;
     if (sparse !== undefined) return sparse.get(slot)!.before;
-    return asInteger(arrays!.numbers[slot * NUMBERS + BEFORE]!);
+    return arrays!.before(slot);
   }
 
-  /** Drops the oldest event of a chain, its `oldest`; gives what {@link expiresAt} said of it. */
+  /**
+   * Drops the oldest event of a chain, its `oldest`; gives what {@link expiresAt} said of it. For a chain that is counted, or
+   * that was counted just now, or that {@link oldestChain} gave.
+   */
   dropOldestOf(chain: C): number {
     const sequence = chain.oldest;
     const pack = this.#packOf(sequence);
@@ -185,19 +190,24 @@ export class PackedEvents<C extends Chain = Chain> {
       bytes = links[at + SIZE]!;
       links[at + SIZE] = -1;
       chain.oldest = sequence + links[at + AFTER]!;
-      if (expiries !== undefined) expiresAt = expiries[slot]!;
+      if (expiries !== undefined) {
+        expiresAt = expiries[slot]!;
+        this.beforeDropped = arrays.before(slot);
+      }
       if (texts !== undefined) {
         texts[slot] = '';
         pack.hasEarlyHoles = true;
       }
     } else {
-      const { event, after } = pack.sparse!.get(slot)!;
+      const { event, before, after } = pack.sparse!.get(slot)!;
       bytes = event.data.length;
       expiresAt = event.expiresAt;
+      this.beforeDropped = before;
       chain.oldest = after;
       pack.sparse!.delete(slot);
     }
-    chain.length--;
+    if (sequence === chain.newest) chain.length = 0;
+    else chain.length--;
     pack.keptBytes -= bytes;
     this.length--;
     this.bytes -= bytes + EVENT_OVERHEAD;
@@ -205,12 +215,75 @@ export class PackedEvents<C extends Chain = Chain> {
     return expiresAt;
   }
 
-  /** The oldest event's chain; undefined where there is none. */
+  /**
+   * Drops the oldest of all events while they cost more than `bytes`, as long as nothing but the event itself must be
+   * touched for it. It stops at one that has an `expiresAt`, that is the last of its chain or of a counted one, or that is
+   * not packed: that is for {@link dropOldestOf}. With many keys this is what spares waiting for memory (bench/README.md).
+   */
+  dropPlain(bytes: number): void {
+    for (;;) {
+      const pack = this.#oldestKept();
+      if (pack?.arrays === undefined || pack.texts !== undefined) return;
+      const { links, marks, expiries } = pack.arrays;
+      let dropped = 0;
+      let droppedBytes = 0;
+      let tooMuch = this.bytes - bytes;
+      let slot = pack.first;
+      for (; slot < SLOTS && tooMuch > 0; slot++) {
+        const size = links[slot * LINKS + SIZE]!;
+        if (size < 0) continue;
+        if (links[slot * LINKS + AFTER]! < 0 || (marks[slot * MARKS + FLAGS]! & IS_COUNTED) !== 0) break;
+        if (expiries !== undefined && expiries[slot] !== 0) break;
+        links[slot * LINKS + SIZE] = -1;
+        tooMuch -= size + EVENT_OVERHEAD;
+        droppedBytes += size;
+        dropped++;
+      }
+      if (dropped === 0) return;
+      pack.first = slot;
+      pack.kept -= dropped;
+      pack.keptBytes -= droppedBytes;
+      this.length -= dropped;
+      this.bytes -= droppedBytes + dropped * EVENT_OVERHEAD;
+      this.droppedThrough = pack.base + slot - 1;
+      if (pack.kept === 0) this.#remove(pack);
+      if (slot < SLOTS) return;
+    }
+  }
+
+  /**
+   * Brings `length` and `oldest` of a chain up to date. Where it holds more than `many` they are kept so from now on, or this
+   * would cost too much the next time.
+   */
+  count(chain: C, many: number): void {
+    if (chain.isCounted) return;
+    let length = 0;
+    let oldest = chain.newest;
+    for (let sequence = oldest; sequence >= chain.oldest && sequence > this.droppedThrough; ) {
+      oldest = sequence;
+      length++;
+      sequence = this.before(sequence);
+    }
+    chain.length = length;
+    chain.oldest = oldest;
+    if (length <= many) return;
+    chain.isCounted = true;
+    for (let sequence = chain.newest; length > 0; length--) {
+      const { base, arrays } = this.#packOf(sequence);
+      if (arrays !== undefined) arrays.marks[(sequence - base) * MARKS + FLAGS]! |= IS_COUNTED;
+      sequence = this.before(sequence);
+    }
+  }
+
+  /** The oldest event's chain, whose `oldest` that is from now on; undefined where there is none. */
   oldestChain(): C | undefined {
     const pack = this.#oldestKept();
     if (pack === undefined) return undefined;
-    if (pack.sparse !== undefined) for (const { chain } of pack.sparse.values()) return chain;
-    return pack.arrays!.chains[pack.first];
+    let slot = pack.first;
+    let chain = pack.arrays?.chains[slot];
+    if (pack.sparse !== undefined) for ([slot, { chain }] of pack.sparse) break;
+    chain!.oldest = pack.base + slot;
+    return chain;
   }
 
   /** When the oldest event was stored, in ms since 1970; Infinity where there is none. */
@@ -295,63 +368,12 @@ export class PackedEvents<C extends Chain = Chain> {
 
   /** Texts of a full pack into one Buffer. */
   #pack(pack: Pack<C>): void {
-    if (pack.keptBytes > PACKED_CHARS) return;
-    const texts = pack.texts!;
-    const arrays = pack.arrays!;
-    const text = texts.join('');
-    const bytes = Buffer.byteLength(text);
-    const isAscii = bytes === text.length;
-    if ((!isAscii || pack.hasEarlyHoles) && !this.#place(pack, arrays, bytes)) return;
-    if (arrays.text.length < bytes || arrays.text.length > 2 * bytes + TEXT_STEP) {
-      arrays.text = Buffer.allocUnsafeSlow(Math.ceil(bytes / TEXT_STEP) * TEXT_STEP);
-    }
-    if (isAscii) arrays.text.write(text, 0, 'latin1');
-    else arrays.text.write(text, 0, 'utf8');
-    pack.isAscii = isAscii;
-    pack.textBytes = bytes;
-    pack.texts = undefined;
-    this.#heldBytes += bytes + PACK_OVERHEAD;
+    const chars = pack.keptBytes;
+    if (!joinTexts(pack)) return;
+    this.bytes += pack.keptBytes - chars;
+    this.#heldBytes += pack.textBytes + PACK_OVERHEAD;
     this.#heldLimit = Math.max(this.#heldLimit, this.bytes + SLACK_BYTES);
     if (this.#heldBytes > this.#heldLimit) this.#makeSmall();
-  }
-
-  /** Where texts are in bytes of UTF-8, without what was dropped; false where they cannot be told apart in it. */
-  #place(pack: Pack<C>, { marks, links }: Arrays<C>, bytes: number): boolean {
-    const sizes = pack.texts!.map((text) => Buffer.byteLength(text));
-    // Halves of a surrogate pair met at the seam of two texts: such a pack stays as it is.
-    if (sizes.reduce((total, size) => total + size, 0) !== bytes) return false;
-    let end = 0;
-    for (let slot = 0; slot < SLOTS; slot++) {
-      if (links[slot * LINKS + SIZE]! < 0) continue;
-      marks[slot * MARKS + START] = end;
-      links[slot * LINKS + SIZE] = sizes[slot]!;
-      end += sizes[slot]!;
-    }
-    this.bytes += bytes - pack.keptBytes;
-    pack.keptBytes = bytes;
-    return true;
-  }
-
-  #unpack(
-    { base, texts, isAscii }: Pack<C>,
-    { chains, names, marks, links, numbers, expiries, extras, text }: Arrays<C>,
-    slot: number,
-  ): BusEvent {
-    const sequence = base + slot;
-    const start = marks[slot * MARKS + START]!;
-    const event: BusEvent = {
-      id: this.#idOf(sequence),
-      sequence,
-      key: chains[slot]!.key,
-      event: names[slot]!,
-      data: texts?.[slot] ?? text.toString(isAscii ? 'latin1' : 'utf8', start, start + links[slot * LINKS + SIZE]!),
-      json: marks[slot * MARKS + IS_JSON] === 1,
-      timestamp: numbers[slot * NUMBERS + TIMESTAMP]!,
-      expiresAt: expiries?.[slot] ?? 0,
-      frame: undefined,
-    };
-    const extra = extras?.get(slot);
-    return extra === undefined ? event : { ...event, ...extra };
   }
 
   /** Packs that are mostly holes let go of them: all at once, so that it costs little per event that was dropped. */
@@ -359,55 +381,17 @@ export class PackedEvents<C extends Chain = Chain> {
     for (let pack = this.#oldest; pack !== undefined; pack = pack.next) {
       if (pack.arrays === undefined || pack.texts !== undefined) continue;
       if (pack.kept <= SPARSE) this.#makeSparse(pack, pack.arrays);
-      else if (pack.keptBytes * 2 < pack.textBytes) this.#closeHoles(pack, pack.arrays);
+      else if (pack.keptBytes * 2 < pack.textBytes) this.#heldBytes -= closeHoles(pack, pack.arrays);
     }
     this.#heldLimit = Math.max(this.bytes, 1.25 * this.#heldBytes) + SLACK_BYTES;
   }
 
   #makeSparse(pack: Pack<C>, arrays: Arrays<C>): void {
-    const sparse = new Map<number, Sparse<C>>();
-    let chars = 0;
-    for (let slot = 0; slot < SLOTS; slot++) {
-      if (arrays.links[slot * LINKS + SIZE]! < 0) continue;
-      const event = this.#unpack(pack, arrays, slot);
-      const { sequence } = event;
-      sparse.set(slot, {
-        event: this.#cache.get(sequence) ?? event,
-        chain: arrays.chains[slot]!,
-        storedAt: arrays.storedAt?.[slot] ?? 0,
-        before: this.before(sequence),
-        after: sequence + arrays.links[slot * LINKS + AFTER]!,
-      });
-      chars += event.data.length;
-    }
+    const { sparse, chars } = sparseOf(pack, arrays, this.#idOf, this.#cache);
     this.bytes += chars - pack.keptBytes;
     pack.keptBytes = chars;
     this.#release(pack);
     pack.texts = undefined;
     pack.sparse = sparse;
   }
-
-  #closeHoles(pack: Pack<C>, arrays: Arrays<C>): void {
-    const { marks, links } = arrays;
-    const text = Buffer.allocUnsafeSlow(pack.keptBytes);
-    let end = 0;
-    for (let slot = 0; slot < SLOTS; slot++) {
-      const size = links[slot * LINKS + SIZE]!;
-      if (size < 0) continue;
-      const start = marks[slot * MARKS + START]!;
-      marks[slot * MARKS + START] = end;
-      end += arrays.text.copy(text, end, start, start + size);
-    }
-    this.#heldBytes -= pack.textBytes - end;
-    pack.textBytes = end;
-    arrays.text = text;
-  }
-}
-
-/**
- * A sequence out of a Float64Array. V8 takes it for a fraction, and everything it is calculated with or written to as well,
- * until it is told otherwise.
- */
-function asInteger(sequence: number): number {
-  return sequence < 2 ** 31 ? sequence | 0 : sequence;
 }

@@ -27,11 +27,32 @@ test('random pushes, drops and left out sequences: the same as lists in a map', 
       const spare = [undefined, undefined];
       const times = (events: BusEvent[]) => Float64Array.from(events, ({ sequence }) => sequence * 2);
       const roll = () => dice.next().value as number;
-      const drop = (chain: Chain): void => {
+      /** Newest of each that was dropped. */
+      const lost = new Map<Chain, number>();
+      const forget = (chain: Chain): BusEvent => {
         const sequence = lists.get(chain)!.shift()!;
-        expect(chain.oldest).toBe(sequence);
-        expect(packed.dropOldestOf(chain)).toBe(kept.get(sequence)!.event.expiresAt);
+        const { event } = kept.get(sequence)!;
         kept.delete(sequence);
+        lost.set(chain, sequence);
+        return event;
+      };
+      const drop = (chain: Chain): void => {
+        const before = lost.get(chain) ?? 0;
+        const { sequence, expiresAt } = forget(chain);
+        expect(chain.oldest).toBe(sequence);
+        expect(packed.dropOldestOf(chain)).toBe(expiresAt);
+        if (expiresAt !== 0) expect(packed.beforeDropped).toBe(before);
+      };
+      const dropMany = (bytes: number): void => {
+        while (packed.bytes > bytes) {
+          packed.dropPlain(bytes);
+          while (kept.size > packed.length) {
+            const [{ chain }] = kept.values() as Iterable<{ chain: Chain }> as [{ chain: Chain }];
+            expect(lists.get(chain)!.length).toBeGreaterThan(1);
+            expect(forget(chain).expiresAt).toBe(0);
+          }
+          if (packed.bytes > bytes) drop(packed.oldestChain()!);
+        }
       };
       for (let sequence = 1; sequence <= 1_500; sequence++) {
         if (roll() < leftOut && sequence < 1_500) continue;
@@ -45,7 +66,7 @@ test('random pushes, drops and left out sequences: the same as lists in a map', 
           data,
           json,
           timestamp: sequence + 0.5,
-          expiresAt: k * 1e12,
+          expiresAt: k > 5 ? k * 1e12 : 0,
           frame: undefined,
           ...(k % 3 === 0 ? { priority: 2, tag: `~${k}` } : {}),
         };
@@ -59,7 +80,16 @@ test('random pushes, drops and left out sequences: the same as lists in a map', 
         packed.push(arrivals, chainsOf, times(arrivals), 1, arrivals.length);
         arrivals.length = chainsOf.length = 0;
         const inUse = chains.filter(({ length }) => length > 0);
-        if (roll() < dropped) drop(roll() < 50 ? packed.oldestChain()! : inUse[roll() % inUse.length]!);
+        if (roll() >= dropped) continue;
+        if (roll() < 50) {
+          drop(packed.oldestChain()!);
+        } else if (roll() < 30) {
+          dropMany((packed.bytes * roll()) / 100);
+        } else {
+          const chain = inUse[roll() % inUse.length]!;
+          packed.count(chain, roll() % 10);
+          drop(chain);
+        }
       }
       expect(packed.length).toBe(kept.size);
       for (const [sequence, { event }] of kept) {
@@ -71,9 +101,13 @@ test('random pushes, drops and left out sequences: the same as lists in a map', 
         expect(packed.expiresAt(sequence)).toBe(event.expiresAt);
       }
       for (const [chain, list] of lists) {
+        expect(chain.length).toBeGreaterThanOrEqual(list.length);
+        expect(chain.length === 0).toBe(list.length === 0);
+        if (list.length > 0) packed.count(chain, 1_000);
         expect(chain.length).toBe(list.length);
         if (list.length === 0) continue;
         expect([chain.oldest, chain.newest]).toEqual([list[0], list.at(-1)]);
+        expect(packed.before(list[0]!)).toBe(lost.get(chain) ?? 0);
         for (let i = 1; i < list.length; i++) expect(packed.before(list[i]!)).toBe(list[i - 1]);
       }
       const [oldest] = kept.values();
@@ -84,7 +118,7 @@ test('random pushes, drops and left out sequences: the same as lists in a map', 
     },
   );
   fc.assert(property, { numRuns: 25 });
-}, 60_000);
+}, 120_000);
 
 test('a quiet key’s event does not hold the memory of the busy ones around it', () => {
   const packed = new PackedEvents(String);
