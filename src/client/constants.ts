@@ -25,8 +25,10 @@ export const BODY_START = 1_024;
 export const BODY_TIME = 1_000;
 /** An answer to a poll may be as large as so many events of the largest size. */
 export const POLL_EVENTS = 4;
-/** `setTimeout` takes no more. */
-export const LONGEST = 2 ** 31 - 1;
+/** A server that says its heartbeats come more often is not taken at its word: a hiccup would end the stream. */
+export const SHORTEST_BEAT = 1_000;
+/** `setTimeout` takes little more. */
+export const LONGEST = 2e9;
 
 /** A deadline, or a delay, that there is not. */
 export const NEVER = Infinity;
@@ -37,13 +39,11 @@ export const NEVER = Infinity;
 export const BEAT = 1_500;
 /** What is remembered for tabs that join: blocks, and characters of data. */
 export const MOST_BLOCKS = 1_000;
-export const MOST_TEXT = 1_048_576;
+export const MOST_TEXT = 1e6;
 
 // Ids that are remembered (delivery.ts).
 
-/** Of a connection: so many blocks of so many. */
-export const ID_BLOCKS = 16;
-export const ID_BLOCK = 64;
+export const MOST_IDS = 1_024;
 
 // Characters (parser.ts).
 

@@ -3,8 +3,8 @@ import { nameOf, type Options } from './options.js';
 import { type Store, web } from './web.js';
 
 export interface Cursor {
-  get(): string;
-  set(id: string): void;
+  /** Empty where there is none yet. */
+  id: string;
   /** Reads what an earlier page left, unless there is an id already. */
   load(): void;
   /** Leaves it to the next page. */
@@ -12,7 +12,6 @@ export interface Cursor {
 }
 
 export function createCursor(settings: () => Options): Cursor {
-  let current = settings().lastEventId;
   // Storage may be missing, full, or forbidden to the page; the stream works without.
   const use = (how: (storage: Store, key: string) => void) => {
     const options = settings();
@@ -21,15 +20,13 @@ export function createCursor(settings: () => Options): Cursor {
       if (kind) how(web[`${kind}Storage`], nameOf(options));
     } catch {}
   };
-  return {
-    get: () => current,
-    set(id) {
-      current = id;
-    },
+  const cursor: Cursor = {
+    id: settings().lastEventId,
     load: () =>
       use((storage, key) => {
-        current ||= storage.getItem(key) ?? '';
+        cursor.id ||= storage.getItem(key) ?? '';
       }),
-    save: () => use((storage, key) => storage.setItem(key, current)),
+    save: () => use((storage, key) => storage.setItem(key, cursor.id)),
   };
+  return cursor;
 }

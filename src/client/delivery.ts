@@ -4,7 +4,7 @@
  * Nothing is allocated for an event but the event. Duplicates are told by id, and only where an event has data: the
  * server's own events carry ids of others (docs/reference/wire.md).
  */
-import { ID_BLOCK, ID_BLOCKS } from './constants.js';
+import { MOST_IDS } from './constants.js';
 import type { Cursor } from './cursor.js';
 import { jsonOf, type Options } from './options.js';
 import type { SSEEvent, SSEStats } from './types.js';
@@ -15,7 +15,6 @@ const CONTROL = /^(connected|heartbeat|gap|closing)$/;
 export interface DeliveryHost {
   /** Gives an event to those who take it; false where nobody does. */
   dispatch(event: SSEEvent): boolean;
-  takes(event: SSEEvent): boolean;
   /** `parse` of the application threw: the event goes out with its text. */
   error(cause: unknown): void;
   /** Events up to `resumedFrom` were lost while paused. */
@@ -36,6 +35,8 @@ export type Counts = {
 export interface Delivery {
   /** A block; gives its event, undefined for a duplicate or an id without data. */
   block(type: string, text: string | undefined, id: string | undefined): SSEEvent | undefined;
+  /** The blocks of so many bytes have been told, all at one time. */
+  took(bytes: number): void;
   /** A connection, or a poll, is over: what it brought is a duplicate from now on. */
   renew(): void;
   /** Somebody takes more than before: what waits for that goes out with the next event, or with this turn. */
@@ -50,36 +51,52 @@ export function createDelivery(settings: () => Options, cursor: Cursor, host: De
   /** The ids of earlier connections: duplicates have one of these. Several events of one connection may have the same. */
   let earlier = new Set<string>();
   /**
-   * The ids of this one, the newest last, and in blocks those before. Joined, because a slice of a chunk keeps the whole
-   * chunk alive, and a copy of each takes longer than all else that is done for an id.
+   * The ids of this chunk after an empty one, and those of the chunks before it, in text: the last MOST_IDS at least. Joined,
+   * because a slice keeps its whole chunk alive, which every collection of garbage then copies, and a copy of each takes
+   * longer than all else that is done for an id. The empty one is there because a join of one alone would be that slice.
    */
-  const fresh: string[] = [];
-  const blocks: string[] = [];
+  const fresh = [''];
+  let recent = '';
+  let older = '';
+  /** How many are in `recent`. */
+  let recentIds = 0;
   const queue = new Set<SSEEvent>();
+  /** When the chunk came whose blocks are being told; 0 between chunks. Asking the clock costs as much as a handler. */
+  let now = 0;
+  /** With its handlers now: still in the queue, but it waits no more. */
+  let current: SSEEvent | undefined;
   let isPaused = false;
   let isDue = false;
   let isFlushing = false;
   /** The last event that was lost while paused. */
   let lost: SSEEvent | undefined;
+  /** It was older than what waits. */
+  let isOldestLost = false;
 
-  function isKnown(id: string): boolean {
-    if (earlier.size && earlier.has(id)) return true;
-    if (fresh.push(id) === ID_BLOCK) {
-      if (blocks.push(fresh.join('\n')) > ID_BLOCKS) blocks.shift();
-      fresh.length = 0;
-    }
-    return false;
+  function join(): string {
+    const text = fresh.join('\n');
+    fresh.length = 1;
+    return text;
   }
 
   function hold(event: SSEEvent): void {
     const { messageQueueSize, messageQueuePolicy } = settings();
+    isOldestLost = messageQueuePolicy === 'drop-oldest';
     queue.add(event);
-    if (queue.size <= messageQueueSize) return;
+    // What comes after a loss does not pass the gap that is to be told.
+    if (queue.size <= messageQueueSize && (isOldestLost || !lost)) return;
     const [oldest] = queue;
-    const one = messageQueuePolicy === 'drop-oldest' ? oldest! : event;
+    const one = isOldestLost ? oldest! : event;
     queue.delete(one);
     counts.dropped++;
-    if (isPaused) lost = one;
+    if (isPaused || lost) lost = one;
+  }
+
+  /** Where events were lost: before those that wait, or after them. */
+  function tellLost(): void {
+    const one = lost;
+    lost = undefined;
+    if (one) host.gap(one.lastEventId);
   }
 
   function flush(): void {
@@ -87,17 +104,15 @@ export function createDelivery(settings: () => Options, cursor: Cursor, host: De
     // A handler may resume, subscribe or clear: the loop that is under way sees it.
     if (isPaused || isFlushing) return;
     isFlushing = true;
-    const one = lost;
-    lost = undefined;
-    if (one) host.gap(one.lastEventId);
+    if (isOldestLost) tellLost();
     for (const event of queue) {
       // A handler that registers another has called wake(): what was passed over may be for that, so again from the front.
       if (isPaused || isDue) break;
-      if (host.takes(event)) {
-        queue.delete(event);
-        host.dispatch(event);
-      }
+      current = event;
+      if (host.dispatch(event)) queue.delete(event);
+      current = undefined;
     }
+    if (!isPaused && !isDue) tellLost();
     isFlushing = false;
   }
 
@@ -106,18 +121,19 @@ export function createDelivery(settings: () => Options, cursor: Cursor, host: De
     block(type, text, id) {
       const { enableDedup, parse } = settings();
       const isControl = CONTROL.test(type);
-      if (id !== undefined) {
-        if (text !== undefined && enableDedup && id && !isControl && isKnown(id)) {
+      if (id && text !== undefined && enableDedup && !isControl) {
+        if (earlier.size && earlier.has(id)) {
           counts.duplicates++;
           return undefined;
         }
-        cursor.set(id);
+        fresh.push(id);
       }
+      cursor.id = id ?? cursor.id;
       if (text === undefined) return undefined;
       counts.messagesReceived++;
-      counts.lastMessageTime = Date.now();
+      counts.lastMessageTime = now ||= Date.now();
       type ||= 'message';
-      const event = { type, data: text as unknown, id, lastEventId: cursor.get() };
+      const event = { type, data: text as unknown, id, lastEventId: cursor.id };
       try {
         event.data = parse(text, event);
       } catch (cause) {
@@ -129,10 +145,23 @@ export function createDelivery(settings: () => Options, cursor: Cursor, host: De
       else if (isPaused || !host.dispatch(event)) hold(event);
       return event;
     },
+    took(bytes) {
+      counts.bytes += bytes;
+      now = 0;
+      recentIds += fresh.length - 1;
+      recent += join();
+      if (recentIds > MOST_IDS) {
+        older = recent;
+        recent = '';
+        recentIds = 0;
+      }
+    },
     renew() {
-      const ids = [...blocks, ...fresh].join('\n').split('\n');
-      earlier = new Set([...earlier, ...ids].slice(-2 * ID_BLOCK * ID_BLOCKS));
-      blocks.length = fresh.length = 0;
+      const ids = (older + recent + join()).split('\n');
+      earlier = new Set([...earlier, ...ids].slice(-2 * MOST_IDS));
+      earlier.delete('');
+      older = recent = '';
+      now = recentIds = 0;
     },
     wake() {
       isDue = queue.size > 0;
@@ -145,6 +174,7 @@ export function createDelivery(settings: () => Options, cursor: Cursor, host: De
     },
     clear() {
       lost = undefined;
+      queue.delete(current!);
       const { size } = queue;
       queue.clear();
       return size;

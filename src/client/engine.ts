@@ -18,54 +18,26 @@ import {
   POLL_EVENTS,
   PROBE_EVERY,
   PROBE_TIME,
+  SHORTEST_BEAT,
   SPACING_GROWTH,
   TRIES_BEFORE_POLLING,
 } from './constants.js';
+import type { Engine, EngineHost, Pace } from './engine-contract.js';
 import { SSEClientError } from './errors.js';
 import type { Options } from './options.js';
 import { isOffline } from './page.js';
 import { createParser } from './parser.js';
 import { pollUrlOf, readPoll } from './poll.js';
-import { discard, hrefOf, request, retryAfterOf, textOf } from './request.js';
+import { type BodyReader, canSend, discard, hrefOf, request, retryAfterOf, textOf } from './request.js';
 import { changed, idle } from './status.js';
 import type { SSEAttempt, SSEDecision, SSEReason, SSEStatusInfo } from './types.js';
 
-/** What the engine tells. */
-export interface EngineHost {
-  cursor(): string;
-  /** A block; `text` is undefined where it has an id only. */
-  block(type: string, text: string | undefined, id: string | undefined): void;
-  /** The blocks of a chunk have been told; `bytes` came. Where it returns a promise nothing is read until that resolves. */
-  flush(bytes: number): Promise<void> | undefined;
-  /** Something changed; a call for each change, also where the status itself stays. */
-  status(info: SSEStatusInfo): void;
-  error(error: SSEClientError): void;
-}
-
-/** Outlives engines, so that changing settings does not bring attempts closer together. */
-export interface Pace {
-  /** When the last request was sent, in ms of `performance.now()`. */
-  last: number;
-}
-
-export interface Engine {
-  /** Begins anew, with a new budget. */
-  start(reason?: SSEReason): void;
-  /** Ends at once. Twice is once. */
-  stop(reason: SSEReason): void;
-  /** The page is awake, or the network is back. */
-  check(): void;
-  /** The server's heartbeats come every `interval` ms; 0: never. */
-  learn(interval: number): void;
-}
-
 /** What follows by default; undefined for 401 and 403, where it depends. */
-function verdictOf(status = 200, error?: SSEClientError): SSEDecision {
+function verdictOf(status?: number, error?: SSEClientError): SSEDecision {
   if (status === 401 || status === 403) return undefined;
   if (status === 404 || status === 410) return 'next';
   if (status === 204) return 'stop';
-  const isPassing = status === 200 ? !error || error.retryable : /408|425|429|5../.test(`${status}`);
-  return isPassing ? 'retry' : 'fail';
+  return !error || error.retryable ? 'retry' : 'fail';
 }
 
 export function createEngine(options: Options, pace: Pace, host: EngineHost): Engine {
@@ -74,6 +46,8 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
   let turn = 0;
   let phase: 'idle' | 'waiting' | 'open' = 'idle';
   let controller: AbortController | undefined;
+  /** Of the body that is under way. It is let go of, too: a `fetch` of the application's may not know signals. */
+  let reader: BodyReader | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let deadline = NEVER;
   let onDeadline: (() => void) | undefined;
@@ -116,8 +90,17 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
   function drop(): number {
     arm(NEVER);
     controller?.abort();
+    discard(reader);
     return ++turn;
   }
+
+  /** What may be functions, for the address whose turn it is. */
+  const sources = () => [urls[index], options.headers, options.pollingUrl];
+
+  const readerOf = (response: Response): BodyReader | undefined => {
+    reader = response.body?.getReader();
+    return reader;
+  };
 
   /** `growth` for each attempt after the first, from `first` to `last`. */
   const grown = (first: number, growth: number, last: number) =>
@@ -133,9 +116,9 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
     if (!isPolling || !info.connected) tell({ status, nextDelay });
   }
 
-  function end(status: 'failed' | 'disconnected', reason: SSEReason): void {
+  function end(status: 'failed' | 'disconnected', changes?: Partial<SSEStatusInfo>): void {
     phase = 'idle';
-    tell({ status, reason, transport: null });
+    tell({ status, transport: null, ...changes });
   }
 
   /** Leaves an address alone until then, and goes to the next one that may be tried; false where there is none. */
@@ -173,6 +156,8 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
       if (!/^\d|^(retry|next|stop|fail)$/.test(`${decision ?? 0}`)) throw decision;
     } catch (cause) {
       decision = undefined;
+      // An async one is not waited for; that it rejects later is told by this error, too.
+      Promise.resolve(cause).catch(() => {});
       host.error(new SSEClientError('SSE_CLIENT_CALLBACK', 'decide failed', { cause }));
     }
     // The application has called start() or stop().
@@ -180,9 +165,7 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
     decision ??= verdictOf(status, error);
     if (decision === undefined) {
       // 401 and 403: once more, if somebody can be asked for another token.
-      isRefreshing =
-        !isRefreshing &&
-        [options.headers, urls[index], options.pollingUrl].some((value) => typeof value === 'function');
+      isRefreshing = !isRefreshing && sources().some((value) => typeof value === 'function');
       decision = isRefreshing ? 0 : 'fail';
       isPolling = wasPolling;
     } else if (wasPolling && (decision === 'next' || decision === 'fail')) {
@@ -207,7 +190,7 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
     } else if (decision !== 'fail') {
       const retryAfter = Math.min(retryAfterOf(headers), maxReconnectInterval * 10);
       // One that has just brought something gets another chance first.
-      const isBad = !isGood && !wasPolling && (fruitless > 0 || attempt > 2);
+      const isBad = !isGood && !wasPolling && (fruitless || attempt > 2);
       const until = decision === 'next' ? NEVER : isBad && Date.now() + maxReconnectInterval;
       if (until && moveOn(until)) {
         delay = 0;
@@ -220,11 +203,11 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
       if (coolUntil[index] === NEVER) decision = 'fail';
     }
     if (decision === 'stop' || decision === 'fail' || !options.reconnect || attempt > options.maxReconnectAttempts) {
-      end(decision === 'fail' || error ? 'failed' : 'disconnected', reason);
+      end(decision === 'fail' || error ? 'failed' : 'disconnected');
       return;
     }
     // No byte for so long: more tries would not tell more.
-    if (fruitless > 0 && reason === 'silent') fruitless = TRIES_BEFORE_POLLING;
+    if (fruitless && reason === 'silent') fruitless = TRIES_BEFORE_POLLING;
     if (canPoll && fruitless >= TRIES_BEFORE_POLLING) {
       isPolling = true;
       fruitless = 0;
@@ -253,11 +236,9 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
     let url: string | undefined;
     let response: Response | undefined;
     try {
-      const context: SSEAttempt = { attempt, refresh: isRefreshing, lastEventId: host.cursor(), signal };
+      const context: SSEAttempt = { attempt, refresh: isRefreshing, lastEventId: host.cursor.id, signal };
       const [address, headers, pollingUrl] = await Promise.all(
-        [urls[index], options.headers, options.pollingUrl].map(async (value) =>
-          typeof value === 'function' ? value(context) : value,
-        ),
+        sources().map(async (value) => (typeof value === 'function' ? value(context) : value)),
       );
       if (n !== turn) return;
       const streamUrl = hrefOf(address as string);
@@ -272,20 +253,21 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
         url as string,
         // Not exactly what EventSource asks for: servers hide statuses from that one.
         `${accept}, application/json;q=0.1`,
-        host.cursor(),
+        host.cursor.id,
         headers as Readonly<Record<string, string>> | undefined,
         signal,
       );
-      if (n !== turn) return discard(response);
+      if (n !== turn) return discard(response.body);
       const { status } = response;
       if (status !== 204) {
         const type = response.headers.get('content-type') ?? '';
-        if (status !== 200 || type.replace(/;.*/, '').trim().toLowerCase() !== accept) {
-          const body = await textOf(response, BODY_START, (cancel) => arm(BODY_TIME, cancel)).catch(() => '');
+        if (status !== 200 || type.split(/\s*;/)[0]!.toLowerCase() !== accept) {
+          arm(BODY_TIME, () => discard(reader));
+          const body = await textOf(readerOf(response), BODY_START).catch(() => '');
           throw new SSEClientError(
             status === 200 ? 'SSE_CLIENT_CONTENT_TYPE' : 'SSE_CLIENT_STATUS',
             `${status} ${type}`,
-            { status, body, retryable: /408|425|429|5../.test(`${status}`) },
+            { status, body, retryable: /408|42[59]|5../.test(`${status}`) },
           );
         }
         if (isPoll) return await poll(n, response);
@@ -308,9 +290,15 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
     if (info.transport !== transport) {
       tell({ status: 'connected', reason: 'opened', transport, error: null });
     }
+    const requested = host.cursor.id;
+    // The server was not asked for what came after it. A handler may have called disconnect().
+    if (info.connected && requested && !canSend(requested)) {
+      host.block('gap', JSON.stringify({ reason: 'unknown', requested }), '');
+    }
   }
 
   async function stream(n: number, response: Response): Promise<void> {
+    const own = readerOf(response);
     const open = () => {
       isPolling = false;
       phase = 'open';
@@ -328,33 +316,27 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
         base = delay;
       },
     });
-    const reader = response.body?.getReader();
-    try {
-      while (reader && n === turn) {
-        const { done, value } = await reader.read();
-        if (n !== turn || done) return;
-        fruitless = 0;
-        if (isProbe) open();
+    while (own && n === turn) {
+      const { done, value } = await own.read();
+      if (n !== turn || done) return;
+      fruitless = 0;
+      if (isProbe) open();
+      lastByteAt = Date.now();
+      parse(value);
+      const held = n === turn && host.flush(value.length);
+      if (held) {
+        // Nobody reads: that is not the server's silence.
+        arm(NEVER);
+        await held;
         lastByteAt = Date.now();
-        parse(value);
-        const held = n === turn && host.flush(value.length);
-        if (held) {
-          // Nobody reads: that is not the server's silence.
-          arm(NEVER);
-          await held;
-          lastByteAt = Date.now();
-          if (n === turn) watch(n);
-        }
+        if (n === turn) watch(n);
       }
-    } finally {
-      // A fetch of the application's may not know signals.
-      reader?.cancel().catch(() => {});
     }
   }
 
   /** The watchdog. Not a timer for each chunk: one that looks at the clock, and comes again when there was a byte. */
   function watch(n: number): void {
-    const limit = interval > 0 ? interval + options.heartbeatTimeout : NEVER;
+    const limit = interval ? interval + options.heartbeatTimeout : NEVER;
     // A clock that was set back is not the server's silence either.
     lastByteAt = Math.min(lastByteAt, Date.now());
     const left = lastByteAt + limit - Date.now();
@@ -364,14 +346,14 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
 
   async function poll(n: number, response: Response): Promise<void> {
     const sentAt = pace.last;
-    const body = await textOf(response, options.maxEventBytes * POLL_EVENTS);
+    const body = await textOf(readerOf(response), options.maxEventBytes * POLL_EVENTS);
     const blocks = readPoll(body);
     if (n !== turn) return;
     attempt = 1;
     arm(NEVER);
     opened('polling');
     for (const block of blocks) if (n === turn) host.block(...block);
-    if (n === turn) await host.flush(new Blob([body]).size);
+    if (n === turn) await host.flush(new TextEncoder().encode(body).length);
     // Answers without events that come at once are of a server that does not wait.
     if (n === turn) wait(blocks.length > 1 ? 0 : sentAt + pollingInterval - performance.now());
   }
@@ -383,22 +365,22 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
       attempt = fruitless = 0;
       isPolling = isProbe = isRefreshing = false;
       coolUntil = [];
-      notBefore = 0;
-      info = changed(idle(), { reason });
+      // A page that is seen again comes no sooner than it may.
+      if (info.reason !== 'hidden') notBefore = 0;
+      info = idle(reason);
       wait(0, isAgain ? 'reconnecting' : 'connecting');
     },
     stop(reason) {
       drop();
-      info = changed(info, { error: null });
-      if (info.status !== 'disconnected') end('disconnected', reason);
+      if (info.status !== 'disconnected') end('disconnected', { reason, error: null });
     },
     check() {
-      if (phase !== 'waiting' && Date.now() >= deadline) onDeadline?.();
+      if (Date.now() >= deadline) onDeadline?.();
       // Backed off or offline: now is better than later. Between two polls there is nothing to hurry.
       if (phase === 'waiting' && !info.connected) wait(0, info.status);
     },
     learn(every) {
-      interval = every;
+      interval = every && Math.max(every, SHORTEST_BEAT);
       if (phase === 'open') watch(turn);
     },
   };

@@ -42,9 +42,6 @@ export class SSEClientError extends Error {
 
   constructor(code: SSEClientErrorCode, message: string, options: SSEClientErrorOptions = {}) {
     super(message, options);
-    this.code = code;
-    this.status = options.status;
-    this.body = options.body;
-    this.retryable = options.retryable ?? /NET|TIME|SIL|LAR|CAL/.test(code);
+    Object.assign(this, { retryable: /NET|TIME|SIL|LAR|CAL/.test(code), ...options, code });
   }
 }

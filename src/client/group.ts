@@ -23,7 +23,7 @@
  */
 import { BEAT, MOST_BLOCKS, MOST_TEXT } from './constants.js';
 import type { Cursor } from './cursor.js';
-import type { Engine, EngineHost } from './engine.js';
+import type { Engine, EngineHost } from './engine-contract.js';
 import { SSEClientError } from './errors.js';
 import type { Block } from './poll.js';
 import { changed, idle } from './status.js';
@@ -32,7 +32,8 @@ import { web } from './web.js';
 
 /** What tabs say to each other. Each is one of: a question, an answer or announcement (`info`), blocks, a wish. */
 interface Message {
-  readonly from: string;
+  /** Who says it. Others of this origin may use a channel of this name, but hardly this word. */
+  readonly sseTab: string;
   /** For one tab only. */
   readonly to?: string | undefined;
   /** Where the asker is; null where it only wants a sign of life. */
@@ -107,8 +108,8 @@ export function createGroup(
     },
   });
 
-  const send = (message: Omit<Message, 'from'>) => channel?.postMessage({ from: id, ...message });
-  const ask = () => send({ ask: leader ? null : cursor.get() });
+  const send = (message: Omit<Message, 'sseTab'>) => channel?.postMessage({ sseTab: id, ...message });
+  const ask = () => send({ ask: leader ? null : cursor.id });
 
   function tell(changes: Partial<SSEStatusInfo>): void {
     info = changed(info, changes);
@@ -122,7 +123,7 @@ export function createGroup(
       to,
       at,
       missed: since(at),
-      cursor: cursor.get(),
+      cursor: cursor.id,
       info: { ...info, error: error && { ...error, message: error.message } },
     });
   }
@@ -142,13 +143,13 @@ export function createGroup(
   /** What came after `from`; null where nobody remembers. */
   function since(from?: string | null): readonly Block[] | null {
     // A tab that begins here begins now.
-    if (!from || from === cursor.get()) return [];
+    if (!from || from === cursor.id) return [];
     const index = recent.map(([, , blockId]) => blockId).lastIndexOf(from);
     return index < 0 ? null : recent.slice(index + 1);
   }
 
   function hear(message: Message): void {
-    const { from, to, at, missed, blocks } = message;
+    const { sseTab: from, to, at, missed, blocks } = message;
     if (release) {
       if (message.ask !== undefined) {
         post();
@@ -162,15 +163,15 @@ export function createGroup(
     if (message.info) {
       if (at != null) {
         // It asked more than once, and an earlier answer has brought it further.
-        if (at !== cursor.get()) return;
+        if (at !== cursor.id) return;
         // A leader that has just begun may be behind this tab for a moment: it is asked again before that is a gap.
         isUnknown = !missed && !isUnknown;
         if (isUnknown) return;
         leader = from;
         // Not remembered: told as a server tells it.
-        const gap = JSON.stringify({ reason: 'evicted', requested: cursor.get(), resumedFrom: message.cursor });
+        const gap = JSON.stringify({ reason: 'evicted', requested: cursor.id, resumedFrom: message.cursor });
         take(missed ?? [['gap', gap, message.cursor]]);
-        if (!cursor.get()) take([['', undefined, message.cursor]]);
+        if (!cursor.id) take([['', undefined, message.cursor]]);
       } else if (from !== leader) {
         // Just announced: all that the last leader posted is here. Otherwise it was announced while this tab stood still.
         const wasTold = leader && !to;
@@ -221,7 +222,7 @@ export function createGroup(
           ? undefined
           : new Promise<void>((resolve) => {
               release = resolve;
-              if (!recent[0]) recent.push(['', undefined, cursor.get()]);
+              if (!recent[0]) recent.push(['', undefined, cursor.id]);
               start();
             }),
       )
@@ -242,7 +243,9 @@ export function createGroup(
 
   function join(): void {
     channel = new web.BroadcastChannel!(name);
-    channel.onmessage = ({ data }) => hear(data as Message);
+    channel.onmessage = ({ data }) => {
+      if ((data as Message | null)?.sseTab) hear(data as Message);
+    };
     leader = '';
     silence = 0;
     isUnknown = false;
@@ -270,13 +273,13 @@ export function createGroup(
       else if (channel) send({ again: true });
       else {
         join();
-        tell({ ...idle(), status: 'connecting', reason });
+        tell({ ...idle(reason), status: 'connecting' });
       }
     },
     stop(reason) {
       leave();
       engine.stop(reason);
-      if (info.status !== 'disconnected') tell({ ...idle(), reason });
+      if (info.status !== 'disconnected') tell(idle(reason));
     },
   };
 }

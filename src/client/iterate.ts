@@ -27,21 +27,19 @@ export function iterate(
   signal: AbortSignal | undefined,
 ): AsyncIterableIterator<SSEEvent> {
   const waiting: SSEEvent[] = [];
-  /** How many of `waiting` are out already: taking from the front of an array one by one is not linear. */
-  let at = 0;
   let isOver = false;
   let failure: Error | null | undefined;
   let onEvent = () => {};
   let onRoom = () => {};
-  const isFull = () => waiting.length - at > HIGH;
+  const isFull = () => waiting.length > HIGH;
 
   const tap: Tap = {
     takes: (type) => !types || types.includes(type),
     push(event) {
       waiting.push(event);
       onEvent();
-      const fits = waiting.length - at <= MOST;
-      if (!fits) at++;
+      const fits = waiting.length <= MOST;
+      if (!fits) waiting.shift();
       return fits;
     },
     end(error) {
@@ -62,18 +60,14 @@ export function iterate(
 
   /** Ends, and what waits is not wanted. */
   function stop(): void {
-    waiting.length = at = 0;
+    waiting.length = 0;
     tap.end();
   }
 
   async function* run(): AsyncGenerator<SSEEvent, undefined> {
     for (;;) {
-      if (at < waiting.length) {
-        const event = waiting[at++]!;
-        if (at === waiting.length || at > HIGH) {
-          waiting.splice(0, at);
-          at = 0;
-        }
+      const event = waiting.shift();
+      if (event) {
         if (!isFull()) onRoom();
         yield event;
       } else if (isOver) {
@@ -91,11 +85,10 @@ export function iterate(
   signal?.addEventListener('abort', stop);
   if (signal?.aborted) stop();
   const events = run();
-  const { return: finish } = events;
-  // A generator that waits cannot be ended from outside: it is woken first.
-  events.return = (value) => {
+  // A generator that waits cannot be ended from outside: it is woken, and ends by itself.
+  events.return = () => {
     stop();
-    return finish.call(events, value);
+    return events.next();
   };
   return events;
 }

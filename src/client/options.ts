@@ -4,7 +4,7 @@ import type { SSEClientConfig, SSEValue } from './types.js';
 
 /** The JSON value. Most text that is not JSON is told by its beginning: a thrown error costs microseconds. */
 export const jsonOf = (text: string): unknown =>
-  /^{|^\s*([{["\d-]|(true|false|null)\s*$)/.test(text) ? JSON.parse(text) : text;
+  text[0] === '{' || /^\s*([{["\d-]|(true|false|null)\s*$)/.test(text) ? JSON.parse(text) : text;
 
 /** Every setting has its line here: an unknown name is a typing error of the caller. */
 const DEFAULTS = {
@@ -58,12 +58,10 @@ export function resolveOptions(config: SSEClientConfig): Options {
   const options: Record<string, unknown> = { ...DEFAULTS };
   for (const [name, value] of Object.entries(config)) {
     const usual = options[name];
-    const isRight =
-      typeof usual === 'number'
-        ? value >= 0
-        : /Policy|persist/.test(name)
-          ? CHOICES.test(`${value}`)
-          : usual === undefined || typeof value === typeof usual;
+    const isRight = /Policy|persist/.test(name)
+      ? CHOICES.test(`${value}`)
+      : usual === undefined ||
+        (typeof value === typeof usual && (typeof usual !== 'number' || value >= +/Decay/.test(name)));
     if (!(name in DEFAULTS && (value === undefined || isRight))) refuse(name, `cannot be ${value}`);
     options[name] = value ?? usual;
   }

@@ -32,6 +32,6 @@ export function readPoll(body: string): Block[] {
     });
     return [...blocks, ['', undefined, lastEventId || undefined]];
   } catch (cause) {
-    throw new SSEClientError('SSE_CLIENT_CONTENT_TYPE', 'no poll answer', { body, cause });
+    throw new SSEClientError('SSE_CLIENT_CONTENT_TYPE', 'poll failed', { body, cause });
   }
 }

@@ -23,8 +23,7 @@ export async function request(
     if (!all.has('accept')) all.set('accept', accept);
     // The id as UTF-8, as EventSource sends it (HTML standard, section 9.2.3): `fetch` wants one character for each byte.
     // One that does not fit into a header would fail every attempt.
-    if (/^[ -~-￿]{1,4096}$/.test(lastEventId))
-      all.set('last-event-id', String.fromCharCode(...new TextEncoder().encode(lastEventId)));
+    if (canSend(lastEventId)) all.set('last-event-id', String.fromCharCode(...new TextEncoder().encode(lastEventId)));
     const init = {
       headers: all,
       signal,
@@ -42,44 +41,39 @@ export async function request(
   const response = await send(url, 'manual');
   // Pages see no status of a redirect (Fetch standard, "opaque-redirect filtered response").
   if (response.type !== 'opaqueredirect' && !/30[12378]/.test(String(response.status))) return response;
-  discard(response);
+  discard(response.body);
   const found = await send(url, 'follow');
   if (!found.redirected || new URL(found.url).origin !== new URL(url).origin) return found;
-  discard(found);
+  discard(found.body);
   return send(found.url, 'manual');
 }
+
+/** True for an id that fits into a header. */
+export const canSend = (id: string): boolean => /^[ -~-￿]{1,4096}$/.test(id);
 
 /** An address, from where the page is. Throws where it is none. */
 export const hrefOf = (url: string | URL): string => new URL(url, web.location?.href).href;
 
-/** Lets go of a body that nobody reads. */
-export function discard(response: Response): void {
-  response.body?.cancel().catch(() => {});
+/** Takes the bytes of a body, one chunk after the other. */
+export type BodyReader = ReadableStreamDefaultReader<Uint8Array>;
+
+/** Lets go of a body, or of what reads it. */
+export function discard(body: ReadableStream | BodyReader | null | undefined): void {
+  body?.cancel().catch(() => {});
 }
 
 /**
- * A body as text, up to `limit` characters; the rest is let go. `onReader` is given what ends the reading earlier.
+ * What comes of a body, as text, up to `limit` characters. It is not let go of.
  *
  * @throws what the body fails with
  */
-export async function textOf(
-  response: Response,
-  limit: number,
-  onReader?: (cancel: () => void) => void,
-): Promise<string> {
-  const reader = response.body?.getReader();
-  const cancel = () => void reader?.cancel().catch(() => {});
-  onReader?.(cancel);
+export async function textOf(reader: BodyReader | undefined, limit: number): Promise<string> {
   const decoder = new TextDecoder();
   let text = '';
-  try {
-    while (reader && text.length < limit) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      text += decoder.decode(value, { stream: true });
-    }
-  } finally {
-    cancel();
+  while (reader && text.length < limit) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    text += decoder.decode(value, { stream: true });
   }
   return text.slice(0, limit);
 }

@@ -217,7 +217,7 @@ export interface SSEClientConfig {
    * the last one was ended by the server. A stream that was open for five seconds begins a new row. Default `Infinity`.
    */
   maxReconnectAttempts?: number | undefined;
-  /** How often a byte is expected at least; the server's `connected` event corrects it. 0: silence is not watched. Default 30 000. */
+  /** How often a byte is expected at least; the server's `connected` event corrects it, to a second at least. 0: silence is not watched. Default 30 000. */
   heartbeatInterval?: number | undefined;
   /** How much later than that it may be. Default 10 000. */
   heartbeatTimeout?: number | undefined;
@@ -233,7 +233,7 @@ export interface SSEClientConfig {
    * (`connected`, `heartbeat`, `gap`, `closing`) do not wait for a handler. Default 100.
    */
   messageQueueSize?: number | undefined;
-  /** Default `'drop-oldest'`. */
+  /** Where events are lost while paused, a `gap` says so in their place: before what waits, or after it. Default `'drop-oldest'`. */
   messageQueuePolicy?: SSEQueuePolicy | undefined;
   /** Leaves out events whose id an earlier connection brought: the last 1000 at least. Default true. */
   enableDedup?: boolean | undefined;

@@ -172,7 +172,7 @@ describe.each(['chromium', 'firefox'] as const)('%s', (browser) => {
     expect(home.requests.filter(({ url }) => url === '/events')[0]?.headers).toMatchObject({ 'x-token': 'token' });
   });
 
-  test('where streams do not get through it polls, and nothing is lost on the way', async () => {
+  test('where streams do not get through it polls, and nothing is lost on the way', { timeout: 40_000 }, async () => {
     const server = await startRestartable({ other: clientPage() });
     const behind = await startFaultServer(
       byPath({
@@ -190,11 +190,11 @@ describe.each(['chromium', 'firefox'] as const)('%s', (browser) => {
     const page = await openTab(browser);
     const client = await openClient(page, behind.url, {
       url: '/stream',
-      connectTimeout: 150,
+      connectTimeout: 1_000,
       reconnectInterval: 50,
       pollingInterval: 300,
     });
-    await client.is('connected', 15_000);
+    await client.is('connected', 20_000);
     for (let n = 0; n < 20; n++) await server.broker.broadcast('note', n);
     await client.has('note', 20);
     expect(await client.dataOf('note')).toEqual(Array.from({ length: 20 }, (_, n) => n));

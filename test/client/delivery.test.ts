@@ -286,14 +286,15 @@ test('ids of any shape are new once over connections: rising or not, of a new ep
         createCursor(() => options),
         {
           dispatch: (event) => taken.push(event.id) > 0,
-          takes: () => true,
           error: () => {},
           gap: () => {},
         },
       );
       const ids = [...first, ...then];
-      for (const one of ids) {
+      for (const [index, one] of ids.entries()) {
         delivery.block('note', '1', one);
+        // At the end of a chunk, or in the middle of one.
+        if (index % 2 === 0) delivery.took(1);
         delivery.renew();
       }
       expect(taken).toEqual([...new Set(ids)]);
@@ -303,29 +304,32 @@ test('ids of any shape are new once over connections: rising or not, of a new ep
   );
 });
 
-test('what is remembered of ids is bounded, and reaches back a thousand, for rising ids and for others', () => {
-  for (const idOf of [(n: number) => `k3-${n}`, (n: number) => `${n}-k3`]) {
-    const options = resolveOptions({});
-    const delivery = createDelivery(
-      () => options,
-      createCursor(() => options),
-      {
-        dispatch: () => true,
-        takes: () => true,
-        error: () => {},
-        gap: () => {},
-      },
-    );
-    for (let n = 1; n <= 20_000; n++) {
-      delivery.block('note', '1', idOf(n));
-      if (n % 7_000 === 0) delivery.renew();
+test.each([1, 50, 3_000])(
+  'what is remembered of ids, %i in a chunk, is bounded, and reaches back a thousand',
+  (perChunk) => {
+    for (const idOf of [(n: number) => `k3-${n}`, (n: number) => `${n}-k3`]) {
+      const options = resolveOptions({});
+      const delivery = createDelivery(
+        () => options,
+        createCursor(() => options),
+        {
+          dispatch: () => true,
+          error: () => {},
+          gap: () => {},
+        },
+      );
+      for (let n = 1; n <= 20_000; n++) {
+        delivery.block('note', '1', idOf(n));
+        if (n % perChunk === 0) delivery.took(1);
+        if (n % 7_000 === 0) delivery.renew();
+      }
+      delivery.renew();
+      expect(delivery.block('note', '1', idOf(20_000 - 999))).toBeUndefined();
+      // Long forgotten: whoever remembers everything grows for ever.
+      expect(delivery.block('note', '1', idOf(1))).toBeDefined();
     }
-    delivery.renew();
-    expect(delivery.block('note', '1', idOf(20_000 - 999))).toBeUndefined();
-    // Long forgotten: whoever remembers everything grows for ever.
-    expect(delivery.block('note', '1', idOf(1))).toBeDefined();
-  }
-});
+  },
+);
 
 test('with enableDedup false everything is delivered', async () => {
   const { write, received } = await startScript({ enableDedup: false });
@@ -478,6 +482,9 @@ test('connect() with a new address goes there with the last id; again with the s
 test.each([
   [{ url: '/', reconnectInterval: -1 }, 'reconnectInterval'],
   [{ url: '/', maxEventBytes: Number.NaN }, 'maxEventBytes'],
+  [{ url: '/', reconnectInterval: '1000' }, 'reconnectInterval'],
+  [{ url: '/', messageQueueSize: true }, 'messageQueueSize'],
+  [{ url: '/', reconnectDecay: 0.5 }, 'reconnectDecay'],
   [{ url: '/', messageQueuePolicy: 'drop-all' }, 'messageQueuePolicy'],
   [{ url: '/', persistLastEventId: 'cookie' }, 'persistLastEventId'],
   [{ url: '/', recconect: true }, 'recconect'],

@@ -71,7 +71,7 @@ async function startGroup() {
     await until(() => client.getStatus().connected, 'connected');
     return { client, seen, gaps };
   };
-  return { server, publish, open };
+  return { server, publish, open, name };
 }
 
 const upTo = (last: number, first = 1) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
@@ -148,6 +148,33 @@ test('a tab with an id that nobody remembers is told a gap, before anything else
   publish();
   await until(() => late.seen.length === 1, 'the next');
   expect(late.seen).toEqual([2]);
+});
+
+test('what others post to the channel is not heard, by the leader or by those who follow', async () => {
+  const { server, publish, open, name } = await startGroup();
+  const [leader, other] = [await open(), await open()];
+  const stranger = new BroadcastChannel(`sse-broker:${name}`);
+  onTestFinished(() => stranger.close());
+  const info = { status: 'disconnected', reason: 'stopped' };
+  for (const rubbish of [
+    null,
+    undefined,
+    7,
+    'text',
+    [],
+    {},
+    { info },
+    { info, blocks: 5 },
+    { ask: '1' },
+    { again: true },
+  ])
+    stranger.postMessage(rubbish);
+  publish();
+  await until(() => leader.seen.length === 1 && other.seen.length === 1, 'one');
+  publish();
+  await until(() => leader.seen.length === 2 && other.seen.length === 2, 'two');
+  expect([leader, other].map(({ client }) => client.getStatus().transport)).toEqual(['stream', 'shared']);
+  expect([leader.gaps.length, other.gaps.length, server.requests.length]).toEqual([0, 0, 1]);
 });
 
 test('a leader that is refused for good makes room for a tab with a better token', async () => {

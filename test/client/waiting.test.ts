@@ -2,6 +2,7 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { SSEClient, type SSEClientConfig } from '../../src/client/index.js';
 import { eventText, startFaultServer, stream } from '../support/fault-server.js';
+import { collectGarbage } from '../support/garbage.js';
 import { until } from '../support/until.js';
 
 async function receive(text: string, count: number, config: SSEClientConfig = {}) {
@@ -34,4 +35,74 @@ test('a hundred thousand take less than two seconds', async () => {
   });
   await until(() => next === count, 'all, in order');
   expect(performance.now() - begin).toBeLessThan(2_000);
+});
+
+/** Numbered events that come while the client is paused, when `write` says so. */
+async function startPaused(config: SSEClientConfig) {
+  let write: (text: string) => void = () => {};
+  const server = await startFaultServer(({ res }) => {
+    res.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+    write = (text) => res.write(text);
+  });
+  const client = new SSEClient({ url: server.url, ...config });
+  onTestFinished(() => client.destroy());
+  const seen: unknown[] = [];
+  client.on('gap', ({ resumedFrom }) => seen.push(`gap to ${resumedFrom}`));
+  client.subscribe('note', (data) => seen.push(data));
+  client.connect();
+  await until(() => client.getStatus().connected, 'connected');
+  client.pause();
+  const receive = async (...numbers: readonly number[]) => {
+    const count = client.getStats().messagesReceived + numbers.length;
+    write(numbers.map((n) => eventText(String(n), { id: String(n), event: 'note' })).join(''));
+    await until(() => client.getStats().messagesReceived === count, `${numbers}`);
+  };
+  return { client, seen, receive };
+}
+
+const NEWEST = { messageQueueSize: 2, messageQueuePolicy: 'drop-newest' } as const;
+
+test('with drop-newest the gap comes where the events are missing: after those that waited', async () => {
+  const { client, seen, receive } = await startPaused(NEWEST);
+  await receive(1, 2, 3, 4);
+  client.resume();
+  await receive(5);
+  expect(seen).toEqual([1, 2, 'gap to 4', 5]);
+  expect(client.getStats()).toMatchObject({ dropped: 2, gaps: 1 });
+});
+
+test('nothing passes a gap that is not told yet, though there is room again', async () => {
+  const { client, seen, receive } = await startPaused(NEWEST);
+  const off = client.subscribe('note', () => client.pause());
+  await receive(1, 2, 3);
+  client.resume();
+  expect(seen).toEqual([1]);
+  await receive(4);
+  off();
+  client.resume();
+  await receive(5);
+  expect(seen).toEqual([1, 2, 'gap to 4', 5]);
+});
+
+test('clearQueue() in a handler does not count the event that is with the handler', async () => {
+  const { client, seen, receive } = await startPaused({});
+  client.subscribe('note', () => seen.push(`cleared ${client.clearQueue()}`));
+  await receive(1, 2, 3);
+  client.resume();
+  expect(seen).toEqual([1, 'cleared 2']);
+});
+
+test('handlers of many types that come and go leave nothing behind', async () => {
+  const client = new SSEClient();
+  const comeAndGo = (from: number, count: number) => {
+    for (let n = from; n < from + count; n++) client.subscribe(`type number ${n}`, () => {})();
+  };
+  comeAndGo(0, 1_000);
+  await collectGarbage();
+  const before = process.memoryUsage().heapUsed;
+  comeAndGo(1_000, 100_000);
+  await collectGarbage();
+  // More than 10 MB where each leaves its name and an empty list.
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(3_000_000);
+  client.destroy();
 });
