@@ -67,6 +67,7 @@ export function inboxRoutes(schemas: Schemas, inbox: ApiInbox): Route[] {
         'Needs the option `authorizeTopic`, which is asked whether the user may have the group; 403 without it.',
       body: schemas.Subscribe,
       replies: { 200: { description: 'Subscribed.', body: schemas.Subscribed } },
+      errors: { 409: 'The user has `maxSubscriptionsPerUser` already.' },
       run: async ({ caller, body: { user_id, group, event_types }, mayHave }) => {
         const { userId, tenantId } = own(caller, user_id);
         if (!(await mayHave(group))) throw forbidden('this group is not for this user');

@@ -143,6 +143,17 @@ describe('with an inbox', () => {
     expect((await first.get('/messages/unread', 'user alice')).json).toEqual({ unread: 2 });
   });
 
+  test('one subscription more than a user may have is 409', async () => {
+    const { post } = await mountApi((broker) => ({
+      inbox: inboxOf(broker, new MemoryStore(), { maxSubscriptionsPerUser: 1 }),
+      authorizeTopic: () => true,
+    }));
+    expect((await post('/subscribe', { group: 'a' }, 'user alice')).status).toBe(200);
+    const refused = await post('/subscribe', { group: 'b' }, 'user alice');
+    expect([refused.status, refused.json.error.code]).toEqual([409, 'SSE_ERR_TOO_MANY_TOPICS']);
+    expect((await post('/subscribe', { group: 'a', event_types: ['note'] }, 'user alice')).status).toBe(200);
+  });
+
   test('an inbox that is closed is 503', async () => {
     const { post, get } = await mountApi((broker) => {
       const inbox = inboxOf(broker);
