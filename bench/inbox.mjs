@@ -2,11 +2,13 @@
  * What the inbox costs: its stores, and the class over them.
  *
  *     node bench/inbox.mjs                 all
- *     node bench/inbox.mjs sends [rows]    storing a turn's messages, beside the bare insert of the same rows by the same driver
+ *     node bench/inbox.mjs sends [rows]    storing a turn's messages, beside one bare insert of the same rows by the same driver
  *     node bench/inbox.mjs connect [n]     the 100 pending of one user among n stored messages, SQLite (default 1 000 000)
- *     node bench/inbox.mjs online [rows]   Inbox.sendToUser to users who are online, beside the bare insert of the same rows
+ *     node bench/inbox.mjs online [rows]   a turn's Inbox.sendToUser to users who are online, beside the same insert
  *     node bench/inbox.mjs arrive [n]      a stream opened to a user with 100 pending among n, until the last of them is written
  *     node bench/inbox.mjs unread [n]      counting unread ones, of 100 and of n, to a user, a group and everybody, SQLite
+ *
+ * A turn is waited for before the next. CPU is that of this process: the servers' is in the wall time only.
  *
  * The stores are bundled from the sources. Servers: POSTGRES_URL, MYSQL_URL; one that is not there is left out, and said so.
  */
@@ -62,6 +64,8 @@ class Taker {
   }
 }
 
+/** Counted, after two that warm up. */
+const ROUNDS = 9;
 const folder = mkdtempSync(path.join(os.tmpdir(), 'bench-inbox-'));
 let ids = 0;
 const questions = { sends, online, connect, arrive, unread };
@@ -182,48 +186,49 @@ async function timed(work) {
   return { wall: (performance.now() - start) * 1_000, cpu: user + system };
 }
 
+/** Rounds of `ours` and of the bare insert in turn, so that what the machine does meanwhile meets both. */
+async function beside(perTurn, perRound, make, ours, bare) {
+  const count = Math.min(perRound, perTurn * 200);
+  const round = async (write) => {
+    const batches = Array.from({ length: count / perTurn }, () => Array.from({ length: perTurn }, make));
+    const { wall, cpu } = await timed(async () => {
+      for (const batch of batches) await write(batch);
+    });
+    return { wall: wall / count, cpu: cpu / count };
+  };
+  const rounds = [];
+  for (let i = 0; i < ROUNDS + 2; i++) {
+    const first = await round(i % 2 === 0 ? ours : bare);
+    const second = await round(i % 2 === 0 ? bare : ours);
+    // The first two warm up.
+    if (i >= 2) rounds.push(i % 2 === 0 ? { ours: first, bare: second } : { ours: second, bare: first });
+  }
+  const figures = { 'per turn': perTurn };
+  for (const what of ['wall', 'cpu']) {
+    const of = (who) => median(rounds.map((one) => one[who][what])).toFixed(1);
+    const label = what === 'cpu' ? 'CPU' : what;
+    figures[`${label} µs`] = `${of('ours')} / ${of('bare')}`;
+    figures[`${label} ratio`] = Number(median(rounds.map(({ ours, bare }) => ours[what] / bare[what])).toFixed(2));
+  }
+  return figures;
+}
+
 async function sends(rows) {
   const perRound = rows || 3_200;
-  console.log(
-    `\nstoring messages to users, µs each, ours / bare insert (medians of 9 interleaved rounds of ${perRound})`,
-  );
   const table = [];
   for (const { name, store, insert, dispose } of await databases()) {
     await store.renewNode('node-1', 0, Date.now() + 1e9);
     for (const perTurn of [64, 16, 1]) {
-      const count = Math.min(perRound, perTurn * 200);
-      const round = async (write) => {
-        const batches = Array.from({ length: count / perTurn }, () =>
-          Array.from({ length: perTurn }, () => message(toUser(`user-${Math.floor(Math.random() * 10_000)}`))),
-        );
-        const { wall, cpu } = await timed(async () => {
-          for (const batch of batches) await write(batch);
-        });
-        return { wall: wall / count, cpu: cpu / count };
-      };
-      const ours = [];
-      const bare = [];
-      for (let i = 0; i < 11; i++) {
-        const pair = [() => round((batch) => store.append(batch, 'node-1')), () => round(insert)];
-        const [a, b] = i % 2 === 0 ? [await pair[0](), await pair[1]()] : [await pair[1](), await pair[0]()].reverse();
-        if (i < 2) continue;
-        ours.push(a);
-        bare.push(b);
-      }
-      const of = (list, what) => median(list.map((one) => one[what]));
-      const ratio = (what) => Number(median(ours.map((one, i) => one[what] / bare[i][what])).toFixed(2));
+      const make = () => message(toUser(`user-${Math.floor(Math.random() * 10_000)}`));
       table.push({
         database: name,
-        'per turn': perTurn,
-        'wall µs': `${of(ours, 'wall').toFixed(1)} / ${of(bare, 'wall').toFixed(1)}`,
-        'wall ratio': ratio('wall'),
-        'CPU µs': `${of(ours, 'cpu').toFixed(1)} / ${of(bare, 'cpu').toFixed(1)}`,
-        'CPU ratio': ratio('cpu'),
+        ...(await beside(perTurn, perRound, make, (batch) => store.append(batch, 'node-1'), insert)),
       });
     }
     await store.close();
     await dispose();
   }
+  console.log(`\nstoring messages to users, µs each, ours / bare insert (medians of ${ROUNDS} interleaved rounds)`);
   console.table(table);
 }
 
@@ -281,38 +286,19 @@ async function online(rows) {
     const inbox = new Inbox({ broker, store, unreadEvent: false, cleanupInterval: 0 });
     await inbox.start();
     for (const userId of users) broker.connect({ sink: new Taker(), identity: { userId } });
+    const send = (batch) => Promise.all(batch.map((one) => inbox.sendToUser(one.receiver.name, one.event, one.data)));
     for (const perTurn of [64, 16, 1]) {
-      const count = Math.min(perRound, perTurn * 200);
       const make = () => message(toUser(users[Math.floor(Math.random() * users.length)]));
-      const round = async (write) => {
-        const batches = Array.from({ length: count / perTurn }, () => Array.from({ length: perTurn }, make));
-        const { wall } = await timed(async () => {
-          for (const batch of batches) await write(batch);
-        });
-        return wall / count;
-      };
-      const send = (batch) => Promise.all(batch.map((one) => inbox.sendToUser(one.receiver.name, one.event, one.data)));
-      const ours = [];
-      const bare = [];
-      for (let i = 0; i < 11; i++) {
-        const first = i % 2 === 0;
-        const a = first ? await round(send) : 0;
-        const b = await round(insert);
-        const c = first ? a : await round(send);
-        if (i < 2) continue;
-        ours.push(c);
-        bare.push(b);
-      }
-      const ratio = Number(median(ours.map((one, i) => one / bare[i])).toFixed(2));
-      const µs = `${median(ours).toFixed(1)} / ${median(bare).toFixed(1)}`;
-      table.push({ database: name, 'per turn': perTurn, 'wall µs': µs, 'wall ratio': ratio });
+      table.push({ database: name, ...(await beside(perTurn, perRound, make, send, insert)) });
     }
     await inbox.close();
     await broker.close({ timeoutMs: 100 });
     await store.close();
     await dispose();
   }
-  console.log(`\nInbox.sendToUser to 1 000 users who are online, µs each, ours / bare insert (medians of 9 rounds)`);
+  console.log(
+    `\nInbox.sendToUser to 1 000 users who are online, µs each, ours / bare insert (medians of ${ROUNDS} interleaved rounds)`,
+  );
   console.table(table);
 }
 

@@ -44,7 +44,11 @@ const FOLDERS: Readonly<Record<string, Rule>> = {
   },
   sources: { ours: ['core/errors'], types: ['core'] },
   // Loaded when a store over a pool starts.
-  inbox: { ours: ['core'], packages: ['kysely', 'uuid'] },
+  inbox: {
+    // How the application's own client of Redis is called; not the bus.
+    ours: ['core', 'buses/redis-client', 'buses/redis-healer', 'buses/redis-ioredis', 'buses/redis-node-redis'],
+    packages: ['kysely', 'uuid', 'node:crypto'],
+  },
   api: { ours: ['core', 'http'], types: ['inbox'], packages: ['zod', 'node:crypto', 'node:http'] },
   hub: { ours: ['core', 'http', 'auth', 'buses', 'sources', 'inbox', 'api'] },
   // Assertions that every test runner shows well.

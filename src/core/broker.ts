@@ -596,7 +596,10 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       receiver: {
         deliver: (event) => this.#dispatch(event),
         lost: (loss) => this.#lost(loss),
-        status: (status) => this.#diagnostics.emit('busStatus', status),
+        status: (status) => {
+          if (status.state === 'up') this.#mailboxes.interrupted();
+          this.#diagnostics.emit('busStatus', status);
+        },
         error: (error) => this.#diagnostics.report(error, 'bus'),
       },
       opened: cluster && (() => cluster.open()),

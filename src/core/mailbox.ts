@@ -68,6 +68,8 @@ export interface MailboxProvider {
    * before and must not be delivered again.
    */
   passing(tag: string): string | undefined;
+  /** The bus is up, for the first time or again: what other nodes asked meanwhile did not come. */
+  interrupted(): void;
   /** Another node asks; what it resolves to is added up for the asker. */
   asked(text: string): number | Promise<number>;
 }

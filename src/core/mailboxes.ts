@@ -81,6 +81,11 @@ export class Mailboxes {
     return event.frame as Frame;
   }
 
+  /** The bus is up, for the first time or again. */
+  interrupted(): void {
+    this.#provider?.interrupted();
+  }
+
   /** Another node asks. */
   asked(text: string): number | Promise<number> {
     return this.#provider?.asked(text) ?? 0;

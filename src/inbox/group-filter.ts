@@ -27,6 +27,14 @@ export class GroupFilter {
     this.#groups.set(group, tenants);
   }
 
+  /** What it takes of the group already, and these. */
+  widen(group: string, tenantId: string, eventTypes: readonly string[] | undefined): void {
+    const tenants = this.#groups.get(group);
+    const known = tenants?.get(tenantId);
+    if (tenants?.has(tenantId) && known === undefined) return;
+    this.set(group, tenantId, eventTypes === undefined ? undefined : [...(known ?? []), ...eventTypes]);
+  }
+
   /** True where no subscription needs the group's topic any more. */
   delete(group: string, tenantId: string): boolean {
     const tenants = this.#groups.get(group);

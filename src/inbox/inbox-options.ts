@@ -14,9 +14,12 @@ export const DEFAULT_INBOX_OPTIONS = Object.freeze({
   keepRead: 7 * DAY,
   keepMessages: 90 * DAY,
   cleanupInterval: 60_000,
+  deviceTtl: 90 * DAY,
+  maxDevicesPerUser: 50,
+  maxSubscriptionsPerUser: 1_000,
 });
 
-type Needs = 'broker' | 'store';
+type Needs = 'broker' | 'store' | 'presence';
 
 /** Options with every default filled in. */
 export type ResolvedInboxOptions<Events extends EventMap> = Pick<InboxOptions<Events>, Needs> & {
@@ -30,7 +33,11 @@ const LEAST = {
   keepRead: 0,
   keepMessages: 0,
   cleanupInterval: 0,
+  deviceTtl: 0,
 };
+/** Ages: they may be longer than a timer takes. */
+const AGES = ['keepRead', 'keepMessages', 'deviceTtl'];
+const LIMITS = ['maxDevicesPerUser', 'maxSubscriptionsPerUser'];
 
 function refuse(option: string, value: unknown, allowed: string): never {
   throw new SseError('SSE_ERR_INVALID_OPTION', `${option} must be ${allowed}; got ${shown(value)}`);
@@ -41,7 +48,7 @@ export function resolveInboxOptions<Events extends EventMap>(
   options: InboxOptions<Events>,
 ): ResolvedInboxOptions<Events> {
   if (typeof options !== 'object' || options === null) refuse('options', options, 'an object');
-  const known = ['broker', 'store', ...Object.keys(DEFAULT_INBOX_OPTIONS)];
+  const known = ['broker', 'store', 'presence', ...Object.keys(DEFAULT_INBOX_OPTIONS)];
   const given: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(options)) {
     if (!known.includes(name)) {
@@ -52,20 +59,27 @@ export function resolveInboxOptions<Events extends EventMap>(
     }
     if (value !== undefined) given[name] = value;
   }
-  const { broker, store } = options as Partial<InboxOptions<Events>>;
+  const { broker, store, presence } = options as Partial<InboxOptions<Events>>;
   if (typeof broker?.attachMailboxes !== 'function') refuse('broker', broker, 'a Broker');
   for (const method of ['append', 'backlog', 'relay'] as const) {
     if (typeof store?.[method] !== 'function')
       refuse('store', store, 'an InboxStore, such as a MemoryStore or SqlStore');
   }
+  if (presence !== undefined && typeof presence?.attach !== 'function') {
+    refuse('presence', presence, 'a Presence, such as a RedisPresence');
+  }
   for (const [name, least] of Object.entries(LEAST)) {
     const value = given[name];
     if (value === undefined) continue;
-    // Ages may be longer than a timer takes.
-    const most = name.startsWith('keep') ? Number.MAX_SAFE_INTEGER : name === 'nodeLease' ? 3_600_000 : 2 ** 31 - 1;
+    const most = AGES.includes(name) ? Number.MAX_SAFE_INTEGER : name === 'nodeLease' ? 3_600_000 : 2 ** 31 - 1;
     if (!Number.isSafeInteger(value) || (value as number) < least || (value as number) > most) {
       refuse(name, value, `a whole number of ms from ${least} to ${most}`);
     }
+  }
+  for (const name of LIMITS) {
+    const value = given[name];
+    if (value === undefined || (Number.isSafeInteger(value) && (value as number) >= 0)) continue;
+    refuse(name, value, 'a whole number, or 0 for no limit');
   }
   if (given.unreadEvent !== undefined && given.unreadEvent !== false) checkEventName(given.unreadEvent);
   return Object.freeze({ ...DEFAULT_INBOX_OPTIONS, ...given }) as unknown as ResolvedInboxOptions<Events>;

@@ -1,6 +1,7 @@
 /** What an {@link Inbox} is given, takes and gives: the shapes of its public methods. The class is in inbox.ts. */
 import type { Broker } from '../core/broker.js';
 import type { EventMap, Priority } from '../core/event.js';
+import type { Presence } from './presence.js';
 import type { InboxStore, MessageStatus } from './store.js';
 
 /** Options of `new Inbox(options)`. Durations are in milliseconds. */
@@ -9,6 +10,11 @@ export interface InboxOptions<Events extends EventMap = Record<string, unknown>>
   broker: Broker<Events>;
   /** Where messages wait. All nodes that share it must share the broker's bus too. It stays the caller's to close. */
   store: InboxStore;
+  /**
+   * Asked by {@link Inbox.isOnline}, and told of the users of this node; such as a {@link RedisPresence}, of this inbox alone. Default:
+   * what the broker knows.
+   */
+  presence?: Presence | undefined;
   /** Name of the event that tells a user's streams their unread count. Default `unread`; false: none is sent. */
   unreadEvent?: string | false | undefined;
   /**
@@ -26,6 +32,18 @@ export interface InboxOptions<Events extends EventMap = Record<string, unknown>>
   keepMessages?: number | undefined;
   /** How often messages are cleaned up, in ms, ± a quarter. Default 60 000; 0: only when {@link Inbox.cleanup} is called. */
   cleanupInterval?: number | undefined;
+  /**
+   * How long the cursor of a device is kept that does not come, in ms. Default 90 days; 0: for ever. A device that comes later gets
+   * what is unread, as a new one does.
+   */
+  deviceTtl?: number | undefined;
+  /**
+   * Most devices of a user in a tenant whose cursors are kept. With one more, that one is forgotten that did not come for longest.
+   * Default 50; 0: no limit.
+   */
+  maxDevicesPerUser?: number | undefined;
+  /** Most subscriptions of a user in a tenant; {@link Inbox.subscribe} refuses one more. Default 1 000; 0: no limit. */
+  maxSubscriptionsPerUser?: number | undefined;
 }
 
 /** Options of every send method. */
@@ -69,6 +87,7 @@ export interface InboxMessage {
   /** As it was sent: parsed where it was JSON. */
   readonly data: unknown;
   readonly priority: Priority;
+  /** `pending` until a device of the user has it, `sent` from then on; to a group or everybody always `sent`. */
   readonly status: MessageStatus;
   /** Present where it was sent to a group. */
   readonly group?: string | undefined;
@@ -153,7 +172,15 @@ export interface InboxApi<Events extends EventMap = Record<string, unknown>> {
   /** Resolves to how many changed; ids of others' messages, and of those that are read, change nothing. */
   markRead(userId: string, selection: MarkReadSelection, options?: InboxTenantOptions): Promise<number>;
   unreadCount(userId: string, options?: InboxTenantOptions): Promise<number>;
-  /** Makes or replaces a subscription; live streams have it when this resolves. True where it was new. */
+  /**
+   * Whether the user has a stream: on any node where the bus is one that nodes share, or there is a `presence`, else on this one. With
+   * a `tenantId` in that tenant, without in any or none. Where presence cannot be asked: what the broker knows.
+   */
+  isOnline(userId: string, options?: InboxTenantOptions): Promise<boolean>;
+  /**
+   * Makes or replaces a subscription; live streams have it when this resolves. True where it was new. Rejects with
+   * `SSE_ERR_TOO_MANY_TOPICS` (409) where the user has `maxSubscriptionsPerUser` already.
+   */
   subscribe(
     userId: string,
     group: string,
@@ -163,7 +190,10 @@ export interface InboxApi<Events extends EventMap = Record<string, unknown>> {
   /** Resolves to true where there was one. Its messages are not unread any more. */
   unsubscribe(userId: string, group: string, options?: InboxTenantOptions): Promise<boolean>;
   subscriptions(userId: string, options?: InboxTenantOptions): Promise<InboxSubscription[]>;
-  /** Deletes what expired, was read long ago, or is old, in small steps; resolves to how many. Runs by itself as well. */
+  /**
+   * Deletes messages that expired, were read long ago, or are old, and forgets devices that did not come for `deviceTtl`, in small
+   * steps; resolves to how many messages. Runs by itself as well.
+   */
   cleanup(): Promise<number>;
   getStats(): InboxStats;
   /** Stops; what is under way is finished first. Broker and store stay open. May be called twice. */

@@ -5,11 +5,19 @@
  * This file checks what it is given and says who does what: outbound.ts stores and publishes, streams.ts and
  * stream-mailbox.ts deliver to those who connect, unread.ts keeps counters right, relay.ts looks after what others left.
  */
-import { v7 as uuid } from 'uuid';
 import { SseError, shown } from '../core/errors.js';
-import { checkEventName, type EventMap, PRIORITIES } from '../core/event.js';
+import { type EventMap, PRIORITIES } from '../core/event.js';
 import type { MailboxHost } from '../core/mailbox.js';
 import { checkTenantId, checkTopic, checkUserId, topicsDisabled } from '../core/topic.js';
+import {
+  addressOf,
+  checkEventTypes,
+  checkSendOptions,
+  idOf,
+  limitOf,
+  RECEIVER_TYPES,
+  selectionOf,
+} from './inbox-arguments.js';
 import { type ResolvedInboxOptions, resolveInboxOptions } from './inbox-options.js';
 import type {
   InboxApi,
@@ -23,30 +31,27 @@ import type {
   MarkReadSelection,
   PendingOptions,
 } from './inbox-types.js';
-import { checkMessages } from './message-check.js';
-import { messageIdOf } from './message-tag.js';
+import { checkMessage } from './message-check.js';
+import { newMessageId } from './message-id.js';
 import { Outbound } from './outbound.js';
+import { isOnlineAnywhere } from './presence.js';
 import { Relay } from './relay.js';
-import type { InboxStore, NewMessage, Reader, ReadSelection, Receiver, StoredMessage } from './store.js';
+import type { InboxStore, NewMessage, Reader, Receiver, StoredMessage } from './store.js';
 import { Streams } from './streams.js';
-import { Subscribing, type SubscriptionKey } from './subscribing.js';
+import { Subscribing } from './subscribing.js';
+import type { SubscriptionKey } from './user-notice.js';
 
 /** How often this looks at what is due, in ms. */
 const TICK_MS = 250;
-/** Messages deleted in one step. */
+/** Messages deleted, or devices forgotten, in one step. */
 const CLEANUP_STEP = 500;
-/** Largest `limit` of pending. */
-const MAX_PENDING = 1_000;
-/** Ids in one call of markRead, and event types of one subscription. */
-const MAX_LIST = 1_000;
-
-const SEND_OPTIONS = ['priority', 'persist', 'ttl', 'dedupKey', 'tenantId'];
 
 export class Inbox<Events extends EventMap = Record<string, unknown>> implements InboxApi<Events> {
   readonly #options: ResolvedInboxOptions<Events>;
   readonly #store: InboxStore;
   readonly #host: MailboxHost;
   readonly #detach: () => void;
+  readonly #leave: (() => Promise<void>) | undefined;
   readonly #outbound: Outbound;
   readonly #streams: Streams;
   readonly #subscribing: Subscribing;
@@ -61,7 +66,7 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
   /** @throws {SseError} `SSE_ERR_INVALID_OPTION`, naming the option, the value and what is allowed. */
   constructor(options: InboxOptions<Events>) {
     this.#options = resolveInboxOptions(options);
-    const { broker, store } = this.#options;
+    const { broker, store, presence } = this.#options;
     this.#store = store;
     const started = (): Promise<void> => this.start();
     let made!: { host: MailboxHost; streams: Streams };
@@ -71,9 +76,15 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     });
     this.#host = made.host;
     this.#streams = made.streams;
-    this.#subscribing = new Subscribing(store, made.host, made.streams);
+    this.#subscribing = new Subscribing(store, made.streams, this.#options.maxSubscriptionsPerUser);
     this.#outbound = new Outbound(store, made.host, started);
     this.#relay = new Relay(store, made.host, this.#outbound, this.#streams.settled, this.#options);
+    try {
+      this.#leave = presence?.attach(broker, (error) => made.host.report(error));
+    } catch (error) {
+      this.#detach();
+      throw error;
+    }
   }
 
   start(): Promise<void> {
@@ -126,10 +137,8 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
   }
 
   async pending(userId: string, options: PendingOptions = {}): Promise<InboxMessage[]> {
-    const { after, limit = 100 } = options;
-    if (!Number.isSafeInteger(limit) || limit < 1 || limit > MAX_PENDING) {
-      throw new SseError('SSE_ERR_INVALID_OPTION', `limit must be 1 to ${MAX_PENDING}; got ${shown(limit)}`);
-    }
+    const { after } = options;
+    const limit = limitOf(options);
     const reader = this.#readerOf(userId, options);
     await this.start();
     const position = after === undefined ? 0 : (await this.#known(reader, after)).position;
@@ -154,6 +163,11 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     return this.#store.unreadCount(reader, this.#host.clock.now());
   }
 
+  async isOnline(userId: string, options: InboxTenantOptions = {}): Promise<boolean> {
+    this.#readerOf(userId, options);
+    return isOnlineAnywhere(this.#options.presence, this.#host, userId, options.tenantId);
+  }
+
   async subscribe(
     userId: string,
     group: string,
@@ -161,13 +175,7 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     options: InboxTenantOptions = {},
   ): Promise<boolean> {
     const of = this.#subscriptionOf(userId, group, options);
-    if (eventTypes !== undefined) {
-      if (!Array.isArray(eventTypes) || eventTypes.length === 0 || eventTypes.length > MAX_LIST) {
-        const allowed = `a list of 1 to ${MAX_LIST} names, or left out`;
-        throw new SseError('SSE_ERR_INVALID_OPTION', `eventTypes must be ${allowed}; got ${shown(eventTypes)}`);
-      }
-      for (const type of eventTypes) checkEventName(type);
-    }
+    checkEventTypes(eventTypes);
     await this.start();
     return this.#subscribing.subscribe(of, eventTypes);
   }
@@ -236,21 +244,35 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
   }
 
   async #clean(): Promise<number> {
-    const { keepRead, keepMessages } = this.#options;
-    let deleted = 0;
-    for (;;) {
+    const { keepRead, keepMessages, deviceTtl } = this.#options;
+    const since = (now: number, ms: number): number => (ms === 0 ? 0 : Math.max(0, now - ms));
+    const deleted = await this.#inSteps(async () => {
       const now = this.#host.clock.now();
-      const since = (ms: number): number => (ms === 0 ? 0 : Math.max(0, now - ms));
-      const request = { now, readBefore: since(keepRead), createdBefore: since(keepMessages), limit: CLEANUP_STEP };
-      const count = await this.#store.cleanup(request);
-      deleted += count;
+      const [readBefore, createdBefore] = [since(now, keepRead), since(now, keepMessages)];
+      const count = await this.#store.cleanup({ now, readBefore, createdBefore, limit: CLEANUP_STEP });
       this.#cleaned += count;
-      if (count < CLEANUP_STEP || this.#closing !== undefined) break;
+      return count;
+    });
+    if (deleted > 0) this.#streams.counters.allChanged();
+    if (deviceTtl > 0) {
+      await this.#inSteps(async () => {
+        const seenBefore = since(this.#host.clock.now(), deviceTtl);
+        return this.#store.forgetDevices({ seenBefore, limit: CLEANUP_STEP });
+      });
+    }
+    return deleted;
+  }
+
+  /** Until a step finds less than a step's worth. */
+  async #inSteps(step: () => Promise<number>): Promise<number> {
+    let total = 0;
+    for (;;) {
+      const count = await step();
+      total += count;
+      if (count < CLEANUP_STEP || this.#closing !== undefined) return total;
       // In between, what waits for the database or the process has its turn.
       await new Promise((resolve) => setImmediate(resolve));
     }
-    if (deleted > 0) this.#streams.counters.allChanged();
-    return deleted;
   }
 
   async #close(): Promise<void> {
@@ -267,6 +289,8 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
       await this.#cleaning?.catch(() => {});
       if (isStarted) await this.#relay.close();
     }
+    // Not awaited where there is none: a broker may have another inbox right after.
+    if (this.#leave !== undefined) await this.#leave();
     this.#detach();
   }
 
@@ -297,21 +321,21 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     const { dedupKey, tenantId, ttl, priority } = options;
     const [kind, name] = addressOf(receiver);
     const checked = this.#host.prepare(kind, name, event, data, { ttl, priority, tenantId });
-    const isOffline = kind === 'user' && !this.#host.isOnline(name, tenantId);
     const message: NewMessage = {
-      eventId: uuid(),
-      receiver: { type: TYPES[kind], name, tenantId: tenantId ?? '' },
+      eventId: newMessageId(),
+      receiver: { type: RECEIVER_TYPES[kind], name, tenantId: tenantId ?? '' },
       event,
       data: checked.data,
       json: checked.json,
       priority: checked.priority ?? 0,
-      status: isOffline ? 'pending' : 'sent',
+      // What one row stands for many with is on its way to all of them with the publish.
+      status: kind === 'user' ? 'pending' : 'sent',
       expiresAt: Math.ceil(checked.expiresAt),
       createdAt: Math.round(checked.timestamp),
       dedupKey,
     };
     // One bad message must not take those of the same transaction with it.
-    checkMessages([message]);
+    checkMessage(message);
     return message;
   }
 
@@ -339,55 +363,6 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
       throw new SseError('SSE_ERR_UNKNOWN_MESSAGE', `no message ${shown(id)}: it was cleaned up, or never was`);
     return message!;
   }
-}
-
-const TYPES = { user: 'user', topic: 'group', everybody: 'everybody' } as const;
-
-function addressOf(receiver: InboxReceiver): [kind: keyof typeof TYPES, name: string] {
-  if ('userId' in receiver) return ['user', receiver.userId];
-  if ('group' in receiver) return ['topic', receiver.group];
-  if (receiver.everybody === true) return ['everybody', ''];
-  throw new SseError('SSE_ERR_INVALID_OPTION', 'receiver must be { userId }, { group } or { everybody: true }');
-}
-
-/** @throws {SseError} `SSE_ERR_INVALID_OPTION`: an option that is read past would be one that does not work. */
-function checkSendOptions(options: InboxSendOptions): void {
-  if (typeof options !== 'object' || options === null) {
-    throw new SseError('SSE_ERR_INVALID_OPTION', `options must be an object; got ${shown(options)}`);
-  }
-  for (const name of Object.keys(options)) {
-    if (SEND_OPTIONS.includes(name)) continue;
-    throw new SseError(
-      'SSE_ERR_INVALID_OPTION',
-      `unknown send option ${shown(name)}; known are ${SEND_OPTIONS.join(', ')}`,
-    );
-  }
-  const { dedupKey, persist } = options;
-  if (persist !== undefined && typeof persist !== 'boolean') {
-    throw new SseError('SSE_ERR_INVALID_OPTION', `persist must be true or false; got ${shown(persist)}`);
-  }
-  if (dedupKey !== undefined && typeof dedupKey !== 'string') {
-    throw new SseError('SSE_ERR_INVALID_OPTION', `dedupKey must be a string; got ${shown(dedupKey)}`);
-  }
-}
-
-/** Of what a page has: the message's id, or the id of the event that brought it. */
-function idOf(id: string): string {
-  if (typeof id !== 'string')
-    throw new SseError('SSE_ERR_INVALID_OPTION', `a message id must be a string; got ${shown(id)}`);
-  return messageIdOf(id) ?? id;
-}
-
-function selectionOf(selection: MarkReadSelection): ReadSelection {
-  if (selection === 'all') return 'all';
-  if (Array.isArray(selection) && selection.length <= MAX_LIST) return { eventIds: selection.map(idOf) };
-  if (typeof (selection as { upTo?: unknown } | null)?.upTo === 'string') {
-    return { upTo: idOf((selection as { upTo: string }).upTo) };
-  }
-  throw new SseError(
-    'SSE_ERR_INVALID_OPTION',
-    `selection must be a list of at most ${MAX_LIST} ids, { upTo: id } or 'all'; got ${shown(selection)}`,
-  );
 }
 
 function shownMessage(message: StoredMessage): InboxMessage {

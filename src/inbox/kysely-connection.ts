@@ -3,9 +3,16 @@
  * takes a connection of the pool for each transaction, and gives it back.
  */
 import { SseError } from '../core/errors.js';
-import { ATTEMPTS, isSqliteBusy, isTransient, type SqlConnection } from './sql-connection.js';
+import {
+  ATTEMPTS,
+  cannotBeAtOnce,
+  isDuplicate,
+  isSqliteBusy,
+  isTransient,
+  type SqlConnection,
+} from './sql-connection.js';
 import type { SqlDialect } from './sql-dialect.js';
-import type { Result, Row, Work } from './sql-work.js';
+import type { Result, Row, Statement, Work } from './sql-work.js';
 
 interface KyselyResult {
   readonly rows: readonly unknown[];
@@ -40,10 +47,44 @@ async function importKysely(): Promise<KyselyModule> {
   }
 }
 
+/** The part of a client and a pool of `pg` that is needed to hear of a break. */
+interface PostgresClient {
+  on(event: 'error', listener: () => void): unknown;
+  off(event: 'error', listener: () => void): unknown;
+  release: (...how: unknown[]) => void;
+}
+interface PostgresPool {
+  connect(): Promise<PostgresClient>;
+  end(): Promise<void>;
+}
+
+/**
+ * The pool, with somebody who hears it where a connection breaks that is taken: pg's pool only listens to those that are
+ * not, and an error that nobody hears ends the process. Its statement rejects, and says it to the caller.
+ */
+function heard(pool: PostgresPool): PostgresPool {
+  const ignore = (): void => {};
+  return {
+    connect: async () => {
+      const client = await pool.connect();
+      const { release } = client;
+      client.on('error', ignore);
+      // The pool makes a new one each time.
+      client.release = (...how) => {
+        client.off('error', ignore);
+        release.apply(client, how);
+      };
+      return client;
+    },
+    end: () => pool.end(),
+  };
+}
+
 /** Kysely over a pool of the application's; nothing is opened before the first statement. */
 export async function kyselyOver(dialect: 'postgres' | 'mysql', pool: unknown): Promise<KyselyLike> {
   const { Kysely, PostgresDialect, MysqlDialect } = await importKysely();
-  if (dialect === 'postgres') return new Kysely({ dialect: new PostgresDialect({ pool }) });
+  if (dialect === 'postgres')
+    return new Kysely({ dialect: new PostgresDialect({ pool: heard(pool as PostgresPool) }) });
   // A pool of mysql2/promise keeps the one with callbacks, which Kysely knows, inside.
   const inner = (pool as { readonly pool?: unknown }).pool ?? pool;
   return new Kysely({ dialect: new MysqlDialect({ pool: inner }) });
@@ -65,6 +106,7 @@ export class KyselyConnection implements SqlConnection {
   readonly #kysely: KyselyLike;
   readonly #dialect: SqlDialect;
   readonly #execute: Executor;
+  #isNeverAtOnce = false;
 
   constructor(kysely: KyselyLike, dialect: SqlDialect, execute: Executor) {
     // A plugin would rename our columns (CamelCasePlugin) or move our tables.
@@ -89,6 +131,23 @@ export class KyselyConnection implements SqlConnection {
     return this.#kysely.connection().execute((connection) => this.#run(connection, work()));
   }
 
+  async atOnce(make: () => Statement): Promise<Result | undefined> {
+    if (this.#isNeverAtOnce) return undefined;
+    const { sql, parameters } = make();
+    return this.#kysely.connection().execute(async (connection) => {
+      try {
+        return await this.#execute(connection, sql, parameters);
+      } catch (error) {
+        // On MariaDB its transaction is open still, wherever it failed or was killed. And a connection that is gone is known
+        // to be when this is answered, before the pool has it back.
+        await this.#rollBack(connection);
+        if (cannotBeAtOnce(error)) this.#isNeverAtOnce = true;
+        else if (!isDuplicate(error) && !isTransient(error)) throw error;
+        return undefined;
+      }
+    });
+  }
+
   async #once<T>(connection: KyselyLike, mode: 'write' | 'read', work: () => Work<T>): Promise<T> {
     try {
       for (const sql of mode === 'write' ? this.#dialect.begin : this.#dialect.beginRead) {
@@ -98,12 +157,16 @@ export class KyselyConnection implements SqlConnection {
       await this.#execute(connection, 'COMMIT', []);
       return result;
     } catch (error) {
-      try {
-        await this.#execute(connection, 'ROLLBACK', []);
-      } catch {
-        // The connection is broken: its transaction went with it, and the pool drops it.
-      }
+      await this.#rollBack(connection);
       throw error;
+    }
+  }
+
+  async #rollBack(connection: KyselyLike): Promise<void> {
+    try {
+      await this.#execute(connection, 'ROLLBACK', []);
+    } catch {
+      // The connection is broken: its transaction went with it, and the pool drops it.
     }
   }
 

@@ -5,10 +5,13 @@
  * What it must never do: be clever. The other stores are compared with it. Counting walks what the reader may see.
  */
 import { SseError, shown } from '../core/errors.js';
-import { checkMessages, checkNames } from './message-check.js';
+import { MemoryDevices } from './memory-devices.js';
+import { MemoryTransaction } from './memory-transaction.js';
+import { checkMessages, checkNames, checkSubscriptionLimit } from './message-check.js';
 import type {
   Appended,
   BacklogCursor,
+  DeviceMove,
   InboxStore,
   NewMessage,
   Reader,
@@ -19,7 +22,7 @@ import type {
 } from './store.js';
 
 interface Entry {
-  readonly message: StoredMessage;
+  message: StoredMessage;
   /** Who will publish it. */
   node: string;
   /** Given out by `relay` to `node`, and not out yet. */
@@ -42,40 +45,6 @@ interface StoredSubscription extends Subscription {
 const key = (...parts: string[]): string => JSON.stringify(parts);
 const boxOf = ({ type, name, tenantId }: Receiver): string => key(type, tenantId, name);
 
-/**
- * What {@link MemoryStore.begin} answers: stands for a database transaction where `inbox.enqueue(tx, …)` is tried out
- * without one.
- */
-export class MemoryTransaction {
-  readonly #commit: (messages: readonly NewMessage[]) => void;
-  #messages: NewMessage[] = [];
-  #isOpen = true;
-
-  /** @internal Made by {@link MemoryStore.begin}. */
-  constructor(commit: (messages: readonly NewMessage[]) => void) {
-    this.#commit = commit;
-  }
-
-  /** @internal Called by {@link MemoryStore.enqueue}. */
-  add(messages: readonly NewMessage[]): void {
-    if (!this.#isOpen) throw new SseError('SSE_ERR_INVALID_OPTION', 'tx is over: it was committed or rolled back');
-    this.#messages.push(...messages);
-  }
-
-  /** What was enqueued goes out now. A second call does nothing. */
-  commit(): void {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
-    this.#commit(this.#messages);
-  }
-
-  /** What was enqueued never was. A second call does nothing. */
-  rollback(): void {
-    this.#isOpen = false;
-    this.#messages = [];
-  }
-}
-
 /** Keeps messages in this process; they end with it. */
 export class MemoryStore implements InboxStore {
   readonly name = 'memory';
@@ -87,7 +56,7 @@ export class MemoryStore implements InboxStore {
   /** The positions of a receiver's messages, in order. */
   readonly #boxes = new Map<string, Set<number>>();
   readonly #subscriptions = new Map<string, Map<string, StoredSubscription>>();
-  readonly #cursors = new Map<string, number>();
+  readonly #devices = new MemoryDevices();
   readonly #nodes = new Map<string, Node>();
   readonly #transactions = new WeakSet<MemoryTransaction>();
   #outbox: NewMessage[] = [];
@@ -165,12 +134,17 @@ export class MemoryStore implements InboxStore {
     tenantId: string,
     group: string,
     eventTypes: readonly string[] | undefined,
+    limit = 0,
   ): Promise<boolean> {
     checkNames(userId, tenantId, group, ...(eventTypes ?? []));
     const own = this.#subscriptions.get(userId) ?? new Map<string, StoredSubscription>();
-    this.#subscriptions.set(userId, own);
     const place = key(tenantId, group);
     const old = own.get(place);
+    if (old === undefined) {
+      const count = [...own.values()].filter((one) => one.tenantId === tenantId).length;
+      checkSubscriptionLimit(count, limit);
+    }
+    this.#subscriptions.set(userId, own);
     const types = eventTypes === undefined ? undefined : [...new Set(eventTypes)];
     own.set(place, { userId, tenantId, group, eventTypes: types, since: old?.since ?? this.#head });
     return old === undefined;
@@ -183,22 +157,28 @@ export class MemoryStore implements InboxStore {
     return was;
   }
 
-  async subscriptions(reader: Reader): Promise<Subscription[]> {
+  async subscriptions(reader: Reader, group?: string): Promise<Subscription[]> {
     return this.#subscriptionsOf(reader)
+      .filter((one) => group === undefined || one.group === group)
       .map(({ userId: _, ...subscription }) => subscription)
       .sort((a, b) => order(a.tenantId, b.tenantId) || order(a.group, b.group));
   }
 
   async cursor(reader: Reader, device: string): Promise<number> {
-    return this.#cursors.get(cursorKey(reader, device)) ?? 0;
+    return this.#devices.cursor(reader, device);
   }
 
-  async advance(moves: readonly { reader: Reader; device: string; position: number }[]): Promise<void> {
+  async advance(moves: readonly DeviceMove[], request: { now: number; maxDevices: number }): Promise<void> {
+    const { now, maxDevices } = request;
+    for (const { device } of moves) checkNames(device);
     for (const { reader, device, position } of moves) {
-      checkNames(device);
-      const place = cursorKey(reader, device);
-      if (position > (this.#cursors.get(place) ?? 0)) this.#cursors.set(place, position);
+      this.#markSent(reader, this.#devices.cursor(reader, device), position, now);
+      this.#devices.move(reader, device, position, now, maxDevices);
     }
+  }
+
+  async forgetDevices({ seenBefore, limit }: { seenBefore: number; limit: number }): Promise<number> {
+    return this.#devices.forget(seenBefore, limit);
   }
 
   async renewNode(node: string, publishedThrough: number, leaseUntil: number): Promise<void> {
@@ -347,6 +327,17 @@ export class MemoryStore implements InboxStore {
       .sort((a, b) => a.message.position - b.message.position);
   }
 
+  #markSent({ userId, tenants }: Reader, after: number, through: number, now: number): void {
+    for (const tenantId of tenants) {
+      for (const position of this.#boxes.get(boxOf({ type: 'user', name: userId, tenantId })) ?? []) {
+        const entry = this.#entries.get(position)!;
+        const { message, readAt } = entry;
+        if (position <= after || position > through || readAt > 0 || isExpired(message, now)) continue;
+        if (message.status === 'pending') entry.message = Object.freeze({ ...message, status: 'sent' });
+      }
+    }
+  }
+
   #chooser({ userId, tenants }: Reader, selection: ReadSelection): (entry: Entry) => boolean {
     if (selection === 'all') return () => true;
     if ('eventIds' in selection) {
@@ -375,11 +366,6 @@ export class MemoryStore implements InboxStore {
 
 function isExpired({ expiresAt }: StoredMessage, now: number): boolean {
   return expiresAt > 0 && expiresAt <= now;
-}
-
-/** A device belongs to a user in their innermost tenant. */
-function cursorKey({ userId, tenants }: Reader, device: string): string {
-  return key(userId, tenants.at(-1) ?? '', device);
 }
 
 function order(a: string, b: string): number {

@@ -9,25 +9,39 @@ const MAX_DEDUP_KEY_LENGTH = 128;
 
 /** @throws {SseError} `SSE_ERR_INVALID_DATA`, `SSE_ERR_INVALID_OPTION` */
 export function checkMessages(messages: readonly NewMessage[]): void {
-  for (const { eventId, receiver, event, data, dedupKey, expiresAt, createdAt } of messages) {
-    if (!EVENT_ID.test(eventId)) {
-      throw new SseError('SSE_ERR_INVALID_OPTION', `eventId must match ${EVENT_ID.source}; got ${shown(eventId)}`);
-    }
-    if (dedupKey !== undefined && (dedupKey.length === 0 || dedupKey.length > MAX_DEDUP_KEY_LENGTH)) {
+  for (const message of messages) checkMessage(message);
+}
+
+/**
+ * Without a list or a closure: every send comes by here twice, in the inbox and in its store.
+ *
+ * @throws {SseError} `SSE_ERR_INVALID_DATA`, `SSE_ERR_INVALID_OPTION`
+ */
+export function checkMessage({ eventId, receiver, event, data, dedupKey, expiresAt, createdAt }: NewMessage): void {
+  if (!EVENT_ID.test(eventId)) {
+    throw new SseError('SSE_ERR_INVALID_OPTION', `eventId must match ${EVENT_ID.source}; got ${shown(eventId)}`);
+  }
+  if (dedupKey !== undefined) {
+    if (dedupKey.length === 0 || dedupKey.length > MAX_DEDUP_KEY_LENGTH) {
       throw new SseError(
         'SSE_ERR_INVALID_OPTION',
         `dedupKey must have 1 to ${MAX_DEDUP_KEY_LENGTH} characters; got ${dedupKey.length}`,
       );
     }
-    checkNames(receiver.name, receiver.tenantId, event, dedupKey ?? '');
-    checkText(data);
-    // Fractions of a ms and everything beyond 2^53 would be kept by one database and rounded by another.
-    for (const time of [expiresAt, createdAt]) {
-      if (!Number.isSafeInteger(time) || time < 0) {
-        throw new SseError('SSE_ERR_INVALID_OPTION', `times must be whole ms since 1970; got ${shown(time)}`);
-      }
-    }
+    checkText(dedupKey);
   }
+  checkName(receiver.name);
+  checkName(receiver.tenantId);
+  checkName(event);
+  checkText(data);
+  checkTime(expiresAt);
+  checkTime(createdAt);
+}
+
+/** Fractions of a ms and everything beyond 2^53 would be kept by one database and rounded by another. */
+function checkTime(time: number): void {
+  if (Number.isSafeInteger(time) && time >= 0) return;
+  throw new SseError('SSE_ERR_INVALID_OPTION', `times must be whole ms since 1970; got ${shown(time)}`);
 }
 
 /** @throws {SseError} `SSE_ERR_INVALID_DATA` where `text` has no UTF-8. */
@@ -42,12 +56,22 @@ export function checkText(text: string): void {
  * @throws {SseError} `SSE_ERR_INVALID_DATA`, `SSE_ERR_INVALID_OPTION`
  */
 export function checkNames(...names: readonly string[]): void {
-  for (const name of names) {
-    checkText(name);
-    if (name.length <= MAX_NAME_LENGTH) continue;
-    throw new SseError(
-      'SSE_ERR_INVALID_OPTION',
-      `names must have at most ${MAX_NAME_LENGTH} characters; got ${name.length}`,
-    );
-  }
+  for (const name of names) checkName(name);
+}
+
+function checkName(name: string): void {
+  checkText(name);
+  if (name.length <= MAX_NAME_LENGTH) return;
+  throw new SseError(
+    'SSE_ERR_INVALID_OPTION',
+    `names must have at most ${MAX_NAME_LENGTH} characters; got ${name.length}`,
+  );
+}
+
+/** @throws {SseError} `SSE_ERR_TOO_MANY_TOPICS` where there are `limit` subscriptions already; 0: any number is allowed. */
+export function checkSubscriptionLimit(count: number, limit: number): void {
+  if (limit === 0 || count < limit) return;
+  const message = `a user may have ${limit} subscriptions in a tenant, and has them; end one, or raise maxSubscriptionsPerUser`;
+  // What stands in the way is the state of this user, not their rights.
+  throw new SseError('SSE_ERR_TOO_MANY_TOPICS', message, { status: 409 });
 }

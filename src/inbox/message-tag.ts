@@ -5,6 +5,7 @@
  *     ~w<settled>                      an event of somebody else
  *     ~m<id>~b<from>.<through>.<priority>.<position>    a message of a round, in the middle of it
  *     ~b<from>.<through>.3.0           nothing of the round yet
+ *     ~b…~p<position>.<from>           a round, and a message above `from` that the client had before
  *
  * `settled`: every message up to this position was published before this event, so whoever has all events up to here has
  * those. Numbers have base 36.
@@ -23,6 +24,8 @@ export interface RoundProgress {
   readonly through: number;
   /** Undefined: nothing yet. */
   readonly after: BacklogCursor | undefined;
+  /** A message above `from` that came before the round. */
+  readonly one?: number | undefined;
 }
 
 /** What a cursor says of messages. */
@@ -59,9 +62,11 @@ export function settledTag(settled: number): string {
   return `~w${text(settled)}`;
 }
 
-export function roundTag({ from, through, after }: RoundProgress, id?: string): string {
+export function roundTag({ from, through, after, one }: RoundProgress, id?: string): string {
   const { priority, position } = after ?? { priority: 3, position: 0 };
-  return `${id === undefined ? '' : `~m${id}`}~b${text(from)}.${text(through)}.${priority}.${text(position)}`;
+  const message = id === undefined ? '' : `~m${id}`;
+  const place = one === undefined ? '' : `~p${text(one)}.${text(from)}`;
+  return `${message}~b${text(from)}.${text(through)}.${priority}.${text(position)}${place}`;
 }
 
 // One event is looked at for every stream that gets it, one after the other.

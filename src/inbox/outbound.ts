@@ -24,7 +24,8 @@ const KINDS = { user: 'user', group: 'topic', everybody: 'everybody' } as const 
 type Done = (positions: readonly number[]) => void;
 
 interface Refused {
-  readonly message: StoredMessage;
+  readonly message: NewMessage;
+  readonly position: number;
   readonly done: Done | undefined;
 }
 
@@ -49,8 +50,8 @@ export class Outbound {
   #waiting: Waiting[] = [];
   #lane: Promise<unknown> = Promise.resolve();
   #isScheduled = false;
-  /** Stored, and not published yet, by position. */
-  readonly #unpublished = new Map<number, StoredMessage>();
+  /** Positions of what is stored, and not published yet. */
+  readonly #unpublished = new Set<number>();
   /** They were added in the order of their positions, the last of them this one: the first is the smallest. */
   #isInOrder = true;
   #lastUnpublished = 0;
@@ -89,8 +90,10 @@ export class Outbound {
 
   /** Publishes what was stored by somebody else, in the lane; resolves when it is out, or is sure to be tried again. */
   async publishOthers(messages: readonly StoredMessage[], done: Done): Promise<void> {
+    const sorted = [...messages].sort((a, b) => a.position - b.position);
     await this.#publish(
-      [...messages].sort((a, b) => a.position - b.position),
+      sorted,
+      sorted.map(({ position }) => position),
       done,
     );
   }
@@ -123,19 +126,18 @@ export class Outbound {
 
   #firstUnpublished(): number {
     let first = Number.POSITIVE_INFINITY;
-    for (const position of this.#unpublished.keys()) {
+    for (const position of this.#unpublished) {
       if (position < first) first = position;
       if (this.#isInOrder) break;
     }
     return first;
   }
 
-  #unpublishedIs(message: StoredMessage): void {
-    const { position } = message;
+  #unpublishedIs(position: number): void {
     // What a dead node left is older than what this one has stored.
     this.#isInOrder = this.#unpublished.size === 0 || (this.#isInOrder && position > this.#lastUnpublished);
     this.#lastUnpublished = position;
-    this.#unpublished.set(position, message);
+    this.#unpublished.add(position);
   }
 
   /** Not in the lane yet: starting needs it. */
@@ -164,16 +166,19 @@ export class Outbound {
         for (const { reject } of batch) reject(error);
         continue;
       }
-      const stored: StoredMessage[] = [];
-      for (const [index, { position, isDuplicate }] of appended.entries()) {
-        if (isDuplicate) this.figures.duplicates++;
-        else stored.push({ ...batch[index]!.message, position });
+      const stored: NewMessage[] = [];
+      const positions: number[] = [];
+      for (let i = 0; i < appended.length; i++) {
+        if (appended[i]!.isDuplicate) continue;
+        stored.push(batch[i]!.message);
+        positions.push(appended[i]!.position);
       }
       this.figures.stored += stored.length;
-      this.#newest = Math.max(this.#newest, stored.at(-1)?.position ?? 0);
-      const isOut = this.#publish(stored, undefined);
+      this.figures.duplicates += appended.length - stored.length;
+      this.#newest = Math.max(this.#newest, positions.at(-1) ?? 0);
+      const isOut = this.#publish(stored, positions, undefined);
       const settle = (): void => {
-        for (const [index, { resolve }] of batch.entries()) resolve(appended[index]!.eventId);
+        for (let i = 0; i < batch.length; i++) batch[i]!.resolve(appended[i]!.eventId);
       };
       // Not awaited here: the next transaction need not wait for the bus.
       isOut.then(settle, settle);
@@ -190,58 +195,62 @@ export class Outbound {
   }
 
   /** Gives them to the bus, in this order. Never rejects: what the bus refuses is kept and tried again. */
-  async #publish(messages: readonly StoredMessage[], done: Done | undefined): Promise<void> {
+  async #publish(messages: readonly NewMessage[], positions: readonly number[], done: Done | undefined): Promise<void> {
     // All at once, before the first is given: what is out is said of those before it only.
-    for (const message of messages) this.#unpublishedIs(message);
+    for (const position of positions) this.#unpublishedIs(position);
     const underWay: PromiseLike<void>[] = [];
-    for (const message of messages) {
-      const isOut = this.#publishOne(message, done);
+    for (let i = 0; i < messages.length; i++) {
+      const isOut = this.#publishOne(messages[i]!, positions[i]!, done);
       if (isOut !== undefined) underWay.push(isOut);
     }
     if (underWay.length > 0) await Promise.all(underWay);
   }
 
   /** A bus of this process has it when this returns: the next message says so. */
-  #publishOne(message: StoredMessage, done: Done | undefined): PromiseLike<void> | undefined {
-    const { position, expiresAt } = message;
-    const isOut = (): void => {
-      this.#unpublished.delete(position);
-      this.figures.published++;
-      done?.([position]);
-    };
-    const isRefused = (error: unknown): void => {
-      if (this.#isClosed) return;
-      this.#host.report(error);
-      this.#retryLater({ message, done });
-    };
+  #publishOne(message: NewMessage, position: number, done: Done | undefined): PromiseLike<void> | undefined {
+    const { expiresAt } = message;
     try {
       // Nobody would get one that has expired.
       const isDue = expiresAt === 0 || expiresAt > this.#host.clock.now();
-      const published = isDue ? this.#host.publish(this.#eventOf(message)) : undefined;
-      if (isThenable(published)) return published.then(isOut, isRefused);
-      isOut();
+      const published = isDue ? this.#host.publish(this.#eventOf(message, position)) : undefined;
+      if (isThenable(published)) {
+        return published.then(
+          () => this.#isOut(position, done),
+          (error: unknown) => this.#retryLater(error, { message, position, done }),
+        );
+      }
+      this.#isOut(position, done);
     } catch (error) {
-      isRefused(error);
+      this.#retryLater(error, { message, position, done });
     }
     return undefined;
   }
 
-  #retryLater(refused: Refused): void {
+  #isOut(position: number, done: Done | undefined): void {
+    this.#unpublished.delete(position);
+    this.figures.published++;
+    done?.([position]);
+  }
+
+  #retryLater(error: unknown, refused: Refused): void {
+    if (this.#isClosed) return;
+    this.#host.report(error);
     this.#refused.push(refused);
     this.#retry ??= setTimeout(
       () => {
         this.#retry = undefined;
-        const again = this.#refused.sort((a, b) => a.message.position - b.message.position);
+        const again = this.#refused.sort((a, b) => a.position - b.position);
         this.#refused = [];
         void this.exclusively(async () => {
-          for (const { message, done } of again) await this.#publishOne(message, done);
+          for (const { message, position, done } of again) await this.#publishOne(message, position, done);
         });
       },
       RETRY_MS * (0.75 + Math.random() / 2),
     ).unref();
   }
 
-  #eventOf({ eventId, receiver, event, data, json, createdAt, expiresAt, priority, position }: StoredMessage) {
+  #eventOf(message: NewMessage, position: number) {
+    const { eventId, receiver, event, data, json, createdAt, expiresAt, priority } = message;
     const { type, name, tenantId } = receiver;
     return this.#host.restore({
       kind: KINDS[type],

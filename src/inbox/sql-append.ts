@@ -1,7 +1,7 @@
 /** Storing: positions, numbers within a lane, duplicates, the outbox. The caller's transaction holds what is taken here. */
 
 import type { SqlDialect } from './sql-dialect.js';
-import { rollUp } from './sql-direct.js';
+import { readersDue, rollUp } from './sql-direct.js';
 import { insertStatement, type MessageRow, messageColumns, outboxColumns, placeOf } from './sql-message.js';
 import { SEQUENCE_ROW, type Tables } from './sql-schema.js';
 import { change, chunks, LIST_LIMIT, list, numberOf, type Statement, select, toStored, type Work } from './sql-work.js';
@@ -11,12 +11,6 @@ export interface Context {
   readonly dialect: SqlDialect;
   readonly t: Tables;
 }
-
-/**
- * A direct message brings its reader's count up to date with this probability: the uncounted rest, which counting walks through,
- * is as many messages long on average, and ten times that once in 20 000 (bench/inbox.mjs unread).
- */
-const ROLL_UP_PROBABILITY = 1 / 256;
 
 /** Locks the order of the namespace until the commit, and takes `count` positions; resolves to the one before them. */
 export function* takePositions({ dialect, t }: Context, count: number): Work<number> {
@@ -49,7 +43,7 @@ export function* appendMessages(context: Context, messages: readonly NewMessage[
     const place = { eventId: message.eventId, position: first + index };
     known.add(message, place);
     rows.push({ message, position: place.position, node });
-    return { ...place, isDuplicate: false };
+    return { eventId: place.eventId, position: place.position, isDuplicate: false };
   });
   if (mayRepeat) yield* numberLanes(context, rows);
   const inserted = yield* insertRows(context, rows);
@@ -61,13 +55,7 @@ export function* appendMessages(context: Context, messages: readonly NewMessage[
       answers[index] = { ...place, isDuplicate: place.position !== first + index };
     }
   }
-  const readers = new Map<string, NewMessage['receiver']>();
-  for (const { message } of rows) {
-    if (message.receiver.type === 'user' && Math.random() < ROLL_UP_PROBABILITY) {
-      readers.set(JSON.stringify([message.receiver.name, message.receiver.tenantId]), message.receiver);
-    }
-  }
-  for (const { name, tenantId } of readers.values()) yield* rollUp(context, name, tenantId);
+  yield* rollUp(context, readersDue(rows.map(({ message }) => message)));
   return answers;
 }
 

@@ -3,7 +3,7 @@
  * handle (sqlite-connection.ts). What a failure means is decided here, once.
  */
 import { isSseError, SseError } from '../core/errors.js';
-import type { Work } from './sql-work.js';
+import type { Result, Statement, Work } from './sql-work.js';
 
 export interface SqlConnection {
   /**
@@ -13,6 +13,12 @@ export interface SqlConnection {
   transaction<T>(mode: 'write' | 'read', work: () => Work<T>): Promise<T>;
   /** Runs statements one by one on one connection, without a transaction. */
   each<T>(work: () => Work<T>): Promise<T>;
+  /**
+   * Makes and runs one statement that is a transaction by itself. Undefined where it left nothing behind and may succeed as a transaction:
+   * this server has no such statements, a row is there already, or another transaction came in between. Throws what the driver
+   * throws; whether it was done is not known then. Absent: there are no round trips to save.
+   */
+  atOnce?(make: () => Statement): Promise<Result | undefined>;
 }
 
 /** How often a transaction is tried that the database asks to try again. */
@@ -33,6 +39,21 @@ const TRY_AGAIN: ReadonlySet<unknown> = new Set(['40001', '40P01', 'ER_LOCK_DEAD
 export function isTransient(error: unknown): boolean {
   const { code, errno } = (error ?? {}) as DriverError;
   return TRY_AGAIN.has(code) || errno === 1213 || errno === 1020;
+}
+
+/** True where a row was there already: unique_violation of PostgreSQL, ER_DUP_ENTRY of MySQL. */
+export function isDuplicate(error: unknown): boolean {
+  const { code, errno } = (error ?? {}) as DriverError;
+  return code === '23505' || errno === 1062;
+}
+
+/**
+ * True where a server cannot run a statement that is a transaction by itself, or its sessions begin as they should not.
+ * PostgreSQL: read_only_sql_transaction; serialization_failure, which there is none of at READ COMMITTED. MySQL: ER_PARSE_ERROR.
+ */
+export function cannotBeAtOnce(error: unknown): boolean {
+  const { code, errno } = (error ?? {}) as DriverError;
+  return code === '25006' || code === '40001' || errno === 1064;
 }
 
 /** True where another connection has an SQLite file, or this handle is in a transaction of the application's. */

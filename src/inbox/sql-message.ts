@@ -78,6 +78,13 @@ export function* insertStatement<T extends { readonly message: NewMessage }>(
   }
 }
 
+/** Whether one INSERT may have all of them. */
+export function fitsOneStatement(messages: readonly NewMessage[]): boolean {
+  let bytes = 0;
+  for (const { data } of messages) bytes += data.length * 2;
+  return bytes <= BYTES;
+}
+
 function bytesOf(rows: readonly { readonly message: NewMessage }[], from: number, to: number): number {
   let bytes = 0;
   for (let i = from; i < to; i++) bytes += rows[i]!.message.data.length * 2;

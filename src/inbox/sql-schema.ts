@@ -153,8 +153,10 @@ function firstVersion(dialect: SqlDialect, t: Tables): string[] {
       `tenant_id ${name} NOT NULL`,
       `device ${name} NOT NULL`,
       `position ${integer} NOT NULL`,
+      `updated_at ${integer} NOT NULL`,
       'PRIMARY KEY (user_id, tenant_id, device)',
     ),
+    index('', 'updated', t.device, 'updated_at', ''),
     table(
       t.node,
       `node ${name} NOT NULL PRIMARY KEY`,

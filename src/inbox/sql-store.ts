@@ -7,15 +7,17 @@ import { KyselyConnection, type KyselyLike, kyselyExecutor, kyselyOver } from '.
 import { checkMessages, checkNames } from './message-check.js';
 import { type ListeningPool, PostgresListener } from './postgres-listener.js';
 import { appendMessages, type Context, enqueueMessages, ensureNode } from './sql-append.js';
+import { appendAtOnce, goesAtOnce } from './sql-append-at-once.js';
 import { type CleanupRequest, cleanup } from './sql-cleanup.js';
 import { type SqlConnection, storeError } from './sql-connection.js';
+import { advance, cursorOf, forgetDevices } from './sql-devices.js';
 import { SQL_DIALECTS, type SqlDialectName } from './sql-dialect.js';
 import { ENVELOPE, storedMessageOf } from './sql-message.js';
 import { migrate, migrationStatements } from './sql-migrations.js';
 import { markRead } from './sql-read.js';
 import { firstUnpublished, hasWork, relay, relayed, renewNode } from './sql-relay.js';
 import { SEQUENCE_ROW, tablesOf } from './sql-schema.js';
-import { advance, cursorOf, subscribe, subscriptionsOf, unsubscribe } from './sql-subscription.js';
+import { subscribe, subscriptionsOf, unsubscribe } from './sql-subscription.js';
 import { runnerOf } from './sql-transaction.js';
 import { countUnread, listBacklog, listPending, nextExpiry } from './sql-unread.js';
 import { numberOf, select, toStored, type Work } from './sql-work.js';
@@ -23,6 +25,7 @@ import { SqliteConnection, type SqliteHandle } from './sqlite-connection.js';
 import type {
   Appended,
   BacklogCursor,
+  DeviceMove,
   InboxStore,
   NewMessage,
   Reader,
@@ -134,6 +137,10 @@ export class SqlStore implements InboxStore {
     checkNames(node);
     if (messages.length === 0) return [];
     const { context, isKnown } = { context: this.#context, isKnown: this.#nodes.has(node) };
+    if (isKnown && goesAtOnce(context, messages)) {
+      const stored = await this.#guarded((connection) => appendAtOnce(connection, context, messages, node));
+      if (stored !== undefined) return stored;
+    }
     const appended = await this.#write(function* () {
       if (!isKnown) yield* ensureNode(context, node);
       return yield* appendMessages(context, messages, node);
@@ -192,26 +199,31 @@ export class SqlStore implements InboxStore {
     tenantId: string,
     group: string,
     eventTypes: readonly string[] | undefined,
+    limit = 0,
   ): Promise<boolean> {
     checkNames(userId, tenantId, group, ...(eventTypes ?? []));
-    return this.#write(() => subscribe(this.#context, userId, tenantId, group, eventTypes));
+    return this.#write(() => subscribe(this.#context, userId, tenantId, group, eventTypes, limit));
   }
 
   unsubscribe(userId: string, tenantId: string, group: string): Promise<boolean> {
     return this.#write(() => unsubscribe(this.#context, userId, tenantId, group));
   }
 
-  subscriptions(reader: Reader): Promise<Subscription[]> {
-    return this.#each(() => subscriptionsOf(this.#context, reader));
+  subscriptions(reader: Reader, group?: string): Promise<Subscription[]> {
+    return this.#each(() => subscriptionsOf(this.#context, reader, group));
   }
 
   cursor(reader: Reader, device: string): Promise<number> {
     return this.#each(() => cursorOf(this.#context, reader, device));
   }
 
-  async advance(moves: readonly { reader: Reader; device: string; position: number }[]): Promise<void> {
+  async advance(moves: readonly DeviceMove[], request: { now: number; maxDevices: number }): Promise<void> {
     for (const { reader, device } of moves) checkNames(reader.userId, device);
-    if (moves.length > 0) await this.#write(() => advance(this.#context, moves));
+    if (moves.length > 0) await this.#write(() => advance(this.#context, moves, request));
+  }
+
+  forgetDevices(request: { seenBefore: number; limit: number }): Promise<number> {
+    return this.#write(() => forgetDevices(this.#context, request));
   }
 
   async renewNode(node: string, publishedThrough: number, leaseUntil: number): Promise<void> {

@@ -1,4 +1,5 @@
-/** Subscriptions of users to groups, and how far each device has been served. */
+/** Subscriptions of users to groups. */
+import { checkSubscriptionLimit } from './message-check.js';
 import type { Context } from './sql-append.js';
 import { lockReader } from './sql-direct.js';
 import { SEQUENCE_ROW } from './sql-schema.js';
@@ -13,6 +14,7 @@ export function* subscribe(
   tenantId: string,
   group: string,
   eventTypes: readonly string[] | undefined,
+  limit: number,
 ): Work<boolean> {
   const { t } = context;
   // Two calls at once for one user come one after the other.
@@ -23,6 +25,11 @@ export function* subscribe(
   if (there.length > 0) {
     yield* change(`UPDATE ${t.subscription} SET event_types = ? WHERE ${KEY}`, types, ...key);
     return false;
+  }
+  if (limit > 0) {
+    const sql = `SELECT COUNT(*) AS subscriptions FROM ${t.subscription} WHERE user_id = ? AND tenant_id = ?`;
+    const [own] = yield* select(sql, ...key.slice(0, 2));
+    checkSubscriptionLimit(numberOf(own!.subscriptions), limit);
   }
   const [head] = yield* select(`SELECT value FROM ${t.sequence} WHERE id = ${SEQUENCE_ROW}`);
   yield* change(
@@ -62,13 +69,18 @@ export function* unsubscribe(context: Context, userId: string, tenantId: string,
   return true;
 }
 
-export function* subscriptionsOf({ t }: Context, { userId, tenants }: Reader): Work<Subscription[]> {
+export function* subscriptionsOf(
+  { t }: Context,
+  { userId, tenants }: Reader,
+  group: string | undefined,
+): Work<Subscription[]> {
   const marks = tenants.map(() => '?').join(', ');
   const rows = yield* select(
     `SELECT tenant_id, group_name, event_types, since FROM ${t.subscription} WHERE user_id = ? AND tenant_id IN (${marks})` +
-      ' ORDER BY tenant_id, group_name',
+      (group === undefined ? ' ORDER BY tenant_id, group_name' : ' AND group_name = ? ORDER BY tenant_id'),
     toStored(userId),
     ...tenants.map(toStored),
+    ...(group === undefined ? [] : [toStored(group)]),
   );
   return rows.map((row) => ({
     group: fromStored(row.group_name),
@@ -76,29 +88,4 @@ export function* subscriptionsOf({ t }: Context, { userId, tenants }: Reader): W
     since: numberOf(row.since),
     eventTypes: row.event_types === null ? undefined : (JSON.parse(fromStored(row.event_types)) as string[]),
   }));
-}
-
-/** A device belongs to a user in their innermost tenant. */
-function deviceKey({ userId, tenants }: Reader, device: string): readonly string[] {
-  return [toStored(userId), toStored(tenants.at(-1) ?? ''), toStored(device)];
-}
-
-export function* cursorOf({ t }: Context, reader: Reader, device: string): Work<number> {
-  const sql = `SELECT position FROM ${t.device} WHERE user_id = ? AND tenant_id = ? AND device = ?`;
-  const [row] = yield* select(sql, ...deviceKey(reader, device));
-  return numberOf(row?.position);
-}
-
-export function* advance(
-  { dialect, t }: Context,
-  moves: readonly { readonly reader: Reader; readonly device: string; readonly position: number }[],
-): Work<void> {
-  const key = ['user_id', 'tenant_id', 'device'];
-  const sql =
-    `INSERT INTO ${t.device} (user_id, tenant_id, device, position) VALUES (?, ?, ?, ?)` +
-    dialect.upsert(t.device, key, [{ column: 'position', how: 'max' }]);
-  // In one order everywhere: two nodes that move the same devices wait for each other instead of for ever.
-  const rows = moves.map(({ reader, device, position }) => [...deviceKey(reader, device), position] as const);
-  const ordered = rows.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
-  for (const row of ordered) yield* change(sql, ...row);
 }

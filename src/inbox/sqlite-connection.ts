@@ -23,6 +23,11 @@ export interface SqliteHandle {
   readonly isTransaction?: boolean;
 }
 
+interface Prepared {
+  readonly statement: SqliteStatement;
+  readonly returnsRows: boolean;
+}
+
 /** Prepared statements that are kept; the least recently used goes first. */
 const STATEMENT_LIMIT = 200;
 /** How long a statement waits for a file that others have, in ms, before the store is unavailable. */
@@ -37,7 +42,7 @@ export function isInTransaction({ inTransaction, isTransaction }: SqliteHandle):
 export class SqliteConnection implements SqlConnection {
   readonly #database: SqliteHandle;
   readonly #dialect: SqlDialect;
-  readonly #statements = new Map<string, SqliteStatement>();
+  readonly #statements = new Map<string, Prepared>();
 
   constructor(database: SqliteHandle, dialect: SqlDialect) {
     this.#database = database;
@@ -54,16 +59,17 @@ export class SqliteConnection implements SqlConnection {
 
   /** One statement, within whatever transaction the handle is in. */
   execute(sql: string, parameters: readonly unknown[]): Result {
-    let statement = this.#statements.get(sql);
-    if (statement === undefined) {
-      statement = this.#database.prepare(sql);
+    let prepared = this.#statements.get(sql);
+    if (prepared === undefined) {
+      prepared = { statement: this.#database.prepare(sql), returnsRows: RETURNS_ROWS.test(sql) };
       const [oldest] = this.#statements.keys();
       if (this.#statements.size >= STATEMENT_LIMIT && oldest !== undefined) this.#statements.delete(oldest);
     } else {
       this.#statements.delete(sql);
     }
-    this.#statements.set(sql, statement);
-    if (RETURNS_ROWS.test(sql)) return { rows: statement.all(...parameters) as Row[], changes: 0 };
+    this.#statements.set(sql, prepared);
+    const { statement, returnsRows } = prepared;
+    if (returnsRows) return { rows: statement.all(...parameters) as Row[], changes: 0 };
     return { rows: [], changes: Number(statement.run(...parameters).changes) };
   }
 

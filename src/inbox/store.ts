@@ -40,7 +40,10 @@
 /** 0 normal, 1 high, 2 urgent. */
 export type PriorityLevel = 0 | 1 | 2;
 
-/** `pending`: not handed to a live stream yet. `sent`: it was. `read`: by its user; groups keep that per reader. */
+/**
+ * `pending`: no device of its user has it, as far as is known. `sent`: one has; a message to many is from the beginning. `read`:
+ * by its user; groups keep that per reader.
+ */
 export type MessageStatus = 'pending' | 'sent' | 'read';
 
 /** Whom a message waits for. `everybody` has the name `''`. */
@@ -100,6 +103,13 @@ export interface Subscription {
   readonly since: number;
 }
 
+/** Up to where a device has everything. It belongs to a user in the innermost of the reader's tenants. */
+export interface DeviceMove {
+  readonly reader: Reader;
+  readonly device: string;
+  readonly position: number;
+}
+
 /** Where a list in delivery order goes on: after the message of this priority and position. */
 export interface BacklogCursor {
   readonly priority: PriorityLevel;
@@ -151,23 +161,37 @@ export interface InboxStore {
   /** Marks what is this reader's and unread; resolves to how many changed. Other people's ids are not found. */
   markRead(reader: Reader, selection: ReadSelection, now: number): Promise<number>;
 
-  /** Makes or replaces a subscription; resolves to true where it was new. A replaced one keeps its `since`. */
+  /**
+   * Makes or replaces a subscription; resolves to true where it was new. A replaced one keeps its `since`. A new one that would be
+   * more than `limit` (absent or 0: any number) of this user in this tenant is refused with `SSE_ERR_TOO_MANY_TOPICS`, whichever
+   * processes subscribe at once.
+   */
   subscribe(
     userId: string,
     tenantId: string,
     group: string,
     eventTypes: readonly string[] | undefined,
+    limit?: number,
   ): Promise<boolean>;
   /** Resolves to true where there was one. Its messages are not unread any more. */
   unsubscribe(userId: string, tenantId: string, group: string): Promise<boolean>;
-  subscriptions(reader: Reader): Promise<Subscription[]>;
+  /** All of a reader's, or those to one group. */
+  subscriptions(reader: Reader, group?: string): Promise<Subscription[]>;
 
-  /** Up to where a device (`''`: the user) has been served; 0 where it is new. */
+  /** Up to where a device (`''`: the user) has been served; 0 where it is new, or was forgotten. */
   cursor(reader: Reader, device: string): Promise<number>;
-  /** Moves cursors forward, never back. */
-  advance(
-    moves: readonly { readonly reader: Reader; readonly device: string; readonly position: number }[],
-  ): Promise<void>;
+  /**
+   * Says that devices were seen at `now` and have everything up to these positions. Cursors move forward, never back. What is
+   * `pending` of the messages to that user in the reader's tenants, unexpired and unread, between a device's cursor and its new
+   * one is `sent` from then on. Of a user's devices in one tenant that are more than `maxDevices` (0: any number), when a new one
+   * is among the moves, those are forgotten that were not seen for longest.
+   */
+  advance(moves: readonly DeviceMove[], request: { readonly now: number; readonly maxDevices: number }): Promise<void>;
+  /**
+   * Forgets at most `limit` devices that were last seen before `seenBefore`, ms since 1970; a store may take them for seen up to a
+   * minute later than they were. Resolves to how many; below `limit`: that was all.
+   */
+  forgetDevices(request: { readonly seenBefore: number; readonly limit: number }): Promise<number>;
 
   /**
    * Says that `node` lives until `leaseUntil` and has published everything that it appended up to `publishedThrough`. With an

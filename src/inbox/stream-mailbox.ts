@@ -11,7 +11,7 @@ import type { Mailbox, MailboxRequest, WaitingEvent } from '../core/mailbox.js';
 import { audienceOf } from '../core/topic.js';
 import { GroupFilter } from './group-filter.js';
 import { type CursorSections, cursorIn, placeIn, type RoundProgress, roundTag, settledTag } from './message-tag.js';
-import type { BacklogCursor, InboxStore, Reader, StoredMessage } from './store.js';
+import type { BacklogCursor, InboxStore, Reader, StoredMessage, Subscription } from './store.js';
 import type { Counted, CountedUser } from './unread.js';
 
 /** Messages read at once: at most, and before it is known how large they are. */
@@ -26,9 +26,7 @@ export interface StreamsHost {
   /** Every message up to here was published before whatever is published from now on. */
   readonly settled: number;
   now(): number;
-  subscriptionsOf(
-    reader: Reader,
-  ): Promise<readonly { group: string; tenantId: string; eventTypes?: readonly string[] | undefined }[]>;
+  subscriptionsOf(reader: Reader): Promise<readonly TakenGroup[]>;
   /** A message for this user came by. */
   arrived(mailbox: StreamMailbox, event: BusEvent): void;
   /** A message came out of the bus's history. */
@@ -38,6 +36,12 @@ export interface StreamsHost {
   live(mailbox: StreamMailbox): void;
   closed(mailbox: StreamMailbox): void;
 }
+
+/** A subscription as a stream that connects is told of it. */
+export type TakenGroup = Pick<Subscription, 'group' | 'tenantId' | 'eventTypes'> & {
+  /** Messages up to this position are from before it; absent where that is not known, as of one that is just being made. */
+  readonly since?: number | undefined;
+};
 
 export class StreamMailbox implements Mailbox, Counted {
   readonly reader: Reader;
@@ -65,6 +69,11 @@ export class StreamMailbox implements Mailbox, Counted {
   #round: RoundProgress | undefined = undefined;
   #isRoundOpen = false;
   #pageSize = FIRST_PAGE;
+  /** What came out of the bus's history: one that was published again, after a node's death, stands there twice. */
+  #replayed: Set<number> | undefined = undefined;
+  /** As they were at the connect. */
+  #subscriptions: readonly TakenGroup[] = [];
+  readonly #hasOwnTopic: (topic: string) => boolean;
   /** What its client says that it has. */
   readonly #said: CursorSections;
   /** Its client says nothing of messages, or what cannot be. */
@@ -79,6 +88,7 @@ export class StreamMailbox implements Mailbox, Counted {
     this.clientId = clientId;
     this.device = device;
     this.filter = new GroupFilter(hasOwnTopic);
+    this.#hasOwnTopic = hasOwnTopic;
     this.#said = cursorIn(sections);
   }
 
@@ -92,10 +102,10 @@ export class StreamMailbox implements Mailbox, Counted {
   }
 
   async topics(): Promise<readonly string[]> {
-    const subscriptions = await this.#host.subscriptionsOf(this.reader);
-    for (const { group, tenantId, eventTypes } of subscriptions) this.filter.set(group, tenantId, eventTypes);
+    this.#subscriptions = await this.#host.subscriptionsOf(this.reader);
+    for (const { group, tenantId, eventTypes } of this.#subscriptions) this.filter.set(group, tenantId, eventTypes);
     // Not before: reading them starts the inbox, and with that this node knows what is settled.
-    if (await this.#canBe(this.#said)) this.#believe(this.#said);
+    await this.#hear(this.#said);
     return this.filter.groups;
   }
 
@@ -110,13 +120,14 @@ export class StreamMailbox implements Mailbox, Counted {
     // A device that was served what the store never had was served by another store.
     const from = isKnown || served <= through ? served : 0;
     this.advanced = isKnown ? 0 : from;
-    this.#round = { from, through: Math.max(from, through), after: undefined };
+    const one = this.#one !== undefined && this.#one > from ? this.#one : undefined;
+    this.#round = { from, through: Math.max(from, through), after: undefined, one };
   }
 
   async next(): Promise<readonly WaitingEvent[]> {
     const { store } = this.#host;
     while (true) {
-      const { from, through, after } = this.#round!;
+      const { from, through, after, one } = this.#round!;
       const now = this.#host.now();
       const range = { reader: this.reader, from, through, after, limit: this.#pageSize, now };
       const messages = from < through ? await store.backlog(range) : [];
@@ -129,8 +140,8 @@ export class StreamMailbox implements Mailbox, Counted {
       this.#pageSize = pageSizeAfter(messages);
       const events = messages
         .filter(({ position }) => position !== this.#one)
-        .map((message) => this.#waiting(message, { from, through, after: placeOf(message) }));
-      this.#round = { from, through, after: placeOf(last) };
+        .map((message) => this.#waiting(message, { from, through, after: placeOf(message), one }));
+      this.#round = { from, through, after: placeOf(last), one };
       if (events.length === 0) continue;
       this.hasNews = true;
       this.#host.delivered(events.length);
@@ -146,15 +157,24 @@ export class StreamMailbox implements Mailbox, Counted {
     if (take !== 'waits') return take === 'no';
     const { position } = place;
     if (position <= this.#through || position === this.#one) return true;
+    if (audience.kind === 'topic' && this.#isFromBefore(audience.topic, event.event, position)) {
+      return !this.#hasOwnTopic(audience.topic);
+    }
     this.hasNews = true;
     if (position > this.newest) this.newest = position;
-    if (!this.isLive) this.#host.replayed(position);
+    if (!this.isLive) {
+      this.#replayed ??= new Set();
+      if (this.#replayed.has(position)) return true;
+      this.#replayed.add(position);
+      this.#host.replayed(position);
+    }
     this.#host.arrived(this, event);
     return false;
   }
 
   live(): void {
     this.isLive = true;
+    this.#replayed = undefined;
     this.#host.live(this);
   }
 
@@ -175,26 +195,42 @@ export class StreamMailbox implements Mailbox, Counted {
   }
 
   /**
-   * False where a cursor is ahead of the store: it is of another one, of this one before a backup was put back, or made up.
+   * Does not believe a cursor that is ahead of the store: it is of another one, of this one before a backup was put back, or made up.
    * Whoever was believed that would not get what comes to have these positions, and neither would their device.
    */
-  async #canBe({ settled = 0, position = 0, round }: CursorSections): Promise<boolean> {
+  async #hear(said: CursorSections): Promise<void> {
+    const { settled = 0, position = 0, round } = said;
     const newest = Math.max(settled, position, round?.through ?? 0);
-    return newest <= this.#host.settled || newest <= (await this.#host.store.head());
+    const head = newest < this.#host.settled ? this.#host.settled : await this.#host.store.head();
+    if (newest <= Math.max(head, this.#host.settled)) this.#believe(said, head);
   }
 
-  #believe({ settled, position, round }: CursorSections): void {
-    this.#round = round;
+  /**
+   * The bus's history of a group goes back further than a subscription to it. Where one takes the type that is not known from
+   * when, the message is not from before; any that came since the connect is younger than those of then.
+   */
+  #isFromBefore(group: string, event: string, position: number): boolean {
+    let isFromBefore = false;
+    for (const one of this.#subscriptions) {
+      if (one.group !== group || !(one.eventTypes?.includes(event) ?? true)) continue;
+      if (one.since === undefined || one.since < position) return false;
+      isFromBefore = true;
+    }
+    return isFromBefore;
+  }
+
+  #believe({ settled, position, round }: CursorSections, head: number): void {
+    this.#round = round && { ...round, one: position };
     this.#isCut = round !== undefined;
     // One that never heard of an inbox is from before there was one.
     this.#isFresh = settled === undefined;
     this.#through = settled ?? 0;
     this.#one = position;
-    if (settled !== undefined) this.claim = settled;
-    if (position !== undefined) {
-      this.hasNews = true;
-      this.newest = position;
-    }
+    if (settled === undefined) return;
+    this.claim = settled;
+    // It may have more than its cursor says: what a round brought is not in the ids of the live events after it.
+    this.hasNews = true;
+    this.newest = Math.max(head, position ?? 0);
   }
 
   #waiting(message: StoredMessage, progress: RoundProgress): WaitingEvent {

@@ -1,85 +1,44 @@
-/**
- * Changes of subscriptions: in the store, and on the streams that are there.
- *
- * Changes of one user's subscription to one group take turns in this process, as each has two halves: of two at once, one
- * would win in the store and the other on the streams. Other processes take no turns with this one, so where there may be
- * any, what is stored is told once more after the write.
- */
-import type { MailboxHost } from '../core/mailbox.js';
+/** Changes of subscriptions: in the store, and on the streams that are there, of every node (see group-changes.ts). */
+import { v7 as uuid } from 'uuid';
 import type { InboxStore } from './store.js';
 import type { Streams } from './streams.js';
-
-/** Whose subscription to what. */
-export interface SubscriptionKey {
-  readonly userId: string;
-  readonly tenantId: string;
-  readonly group: string;
-}
+import type { SubscriptionKey } from './user-notice.js';
 
 export class Subscribing {
   readonly #store: InboxStore;
-  readonly #host: MailboxHost;
   readonly #streams: Streams;
-  /** The last change of each subscription that is being changed; never rejects. */
-  readonly #turns = new Map<string, Promise<void>>();
+  /** Most subscriptions of a user in a tenant; 0: any number. */
+  readonly #limit: number;
 
-  constructor(store: InboxStore, host: MailboxHost, streams: Streams) {
+  constructor(store: InboxStore, streams: Streams, limit: number) {
     this.#store = store;
-    this.#host = host;
     this.#streams = streams;
+    this.#limit = limit;
   }
 
-  subscribe(of: SubscriptionKey, eventTypes: readonly string[] | undefined): Promise<boolean> {
-    return this.#inTurn(of, async () => {
-      // Streams first: what is stored for the user from the moment of the subscription on comes live to all of them.
-      await this.#streams.tell({ what: 'subscribe', ...of, eventTypes });
-      const isNew = await this.#store.subscribe(of.userId, of.tenantId, of.group, eventTypes);
-      if (this.#host.isShared) await this.#tellStored(of);
-      return isNew;
-    });
-  }
-
-  unsubscribe(of: SubscriptionKey): Promise<boolean> {
-    return this.#inTurn(of, async () => {
-      const was = await this.#store.unsubscribe(of.userId, of.tenantId, of.group);
-      if (was && this.#host.isShared) await this.#tellStored(of);
-      else if (was) await this.#streams.tell({ what: 'unsubscribe', ...of });
-      return was;
-    });
-  }
-
-  /** Never rejects: the change is made. */
-  async #tellStored(of: SubscriptionKey): Promise<void> {
-    const { userId, tenantId, group } = of;
+  async subscribe(of: SubscriptionKey, eventTypes: readonly string[] | undefined): Promise<boolean> {
+    const change = uuid();
+    // Streams first: what is stored for the user from the moment of the subscription on comes live to all of them.
+    await this.#streams.tell({ what: 'opening', ...of, change, eventTypes });
     try {
-      const all = await this.#store.subscriptions({ userId, tenants: [tenantId] });
-      const stored = all.find((one) => one.group === group && one.tenantId === tenantId);
-      if (stored === undefined) await this.#streams.tell({ what: 'unsubscribe', ...of });
-      else await this.#streams.tell({ what: 'subscribe', ...of, eventTypes: stored.eventTypes });
+      const isNew = await this.#store.subscribe(of.userId, of.tenantId, of.group, eventTypes, this.#limit);
+      await this.#streams.tell({ what: 'changed', ...of, change });
+      return isNew;
     } catch (error) {
-      this.#host.report(error);
-      void this.#streams.tell({ what: 'reload', ...of });
+      // Whether it is stored is not known: the streams ask.
+      void this.#streams.tell({ what: 'changed', ...of, change });
+      throw error;
     }
   }
 
-  /** Runs it when the changes of the same subscription before it are through. */
-  #inTurn(of: SubscriptionKey, change: () => Promise<boolean>): Promise<boolean> {
-    const key = JSON.stringify([of.userId, of.tenantId, of.group]);
-    const before = this.#turns.get(key) ?? Promise.resolve();
-    const result = before.then(change).catch((error: unknown) => {
-      // Whether it is stored is not known: the streams ask.
-      void this.#streams.tell({ what: 'reload', ...of });
+  async unsubscribe(of: SubscriptionKey): Promise<boolean> {
+    try {
+      const was = await this.#store.unsubscribe(of.userId, of.tenantId, of.group);
+      if (was) await this.#streams.tell({ what: 'changed', ...of });
+      return was;
+    } catch (error) {
+      void this.#streams.tell({ what: 'changed', ...of });
       throw error;
-    });
-    const turn = result
-      .then(
-        () => {},
-        () => {},
-      )
-      .then(() => {
-        if (this.#turns.get(key) === turn) this.#turns.delete(key);
-      });
-    this.#turns.set(key, turn);
-    return result;
+    }
   }
 }

@@ -6,11 +6,12 @@
  * order changes are heard of. A user is counted once at a time, few users at once, and what happens in one turn once.
  */
 import type { MailboxHost } from '../core/mailbox.js';
+import { DueTimes } from './due-times.js';
 import type { InboxStore, Reader, ReadSelection } from './store.js';
 
 /** Users counted at once. */
 const AT_ONCE = 8;
-/** How often everybody is counted anew, whatever happened, in ms: what other nodes cleaned up is noticed then. */
+/** How often everybody is counted anew, whatever happened, in ms ± a quarter: what other nodes cleaned up is noticed then. */
 const REFRESH_MS = 60_000;
 /** Ids of read messages told in one event. */
 const TOLD_IDS = 100;
@@ -30,7 +31,8 @@ export interface CountedUser {
   /** Changed since the count that runs, or the last one. */
   isDirty: boolean;
   isCounting: boolean;
-  countedAt: number;
+  /** When it is to be counted anew, whatever happens, in ms since 1970. */
+  refreshAt: number;
   /** When its count may change by itself, in ms since 1970; Infinity for never, undefined where that must be asked. */
   expiresAt: number | undefined;
   /** What was read and is to be told. */
@@ -44,6 +46,7 @@ export class UnreadCounters {
   readonly #users = new Map<string, CountedUser>();
   /** By user id, of whichever tenant. */
   readonly #byName = new Map<string, Set<CountedUser>>();
+  readonly #due = new DueTimes<CountedUser>();
   #dirty: CountedUser[] = [];
   #counting = 0;
   #isScheduled = false;
@@ -60,14 +63,15 @@ export class UnreadCounters {
     const key = keyOf(reader);
     let user = this.#users.get(key);
     if (user === undefined) {
-      const now = this.#host.clock.now();
-      const state = { isDirty: false, isCounting: false, countedAt: now, expiresAt: undefined, reads: [] };
+      const refreshAt = refreshAfter(this.#host.clock.now());
+      const state = { isDirty: false, isCounting: false, refreshAt, expiresAt: undefined, reads: [] };
       user = { reader, streams: new Set(), ...state };
       this.#users.set(key, user);
       const named = this.#byName.get(reader.userId) ?? new Set();
       this.#byName.set(reader.userId, named.add(user));
     }
     user.streams.add(stream);
+    this.#schedule(user);
     return user;
   }
 
@@ -75,6 +79,7 @@ export class UnreadCounters {
     user.streams.delete(stream);
     if (user.streams.size > 0) return;
     this.#users.delete(keyOf(user.reader));
+    this.#due.delete(user);
     const named = this.#byName.get(user.reader.userId);
     named?.delete(user);
     if (named?.size === 0) this.#byName.delete(user.reader.userId);
@@ -100,7 +105,9 @@ export class UnreadCounters {
 
   /** Its count changes at that time. */
   expires(user: CountedUser, time: number): void {
-    if (user.expiresAt !== undefined) user.expiresAt = Math.min(user.expiresAt, time);
+    if (user.expiresAt === undefined) return;
+    user.expiresAt = Math.min(user.expiresAt, time);
+    this.#schedule(user);
   }
 
   /** Everybody's count may have changed. */
@@ -110,9 +117,13 @@ export class UnreadCounters {
 
   /** Looks for what has expired, and for whom it is time to count anew. */
   tick(now: number): void {
-    for (const user of this.#users.values()) {
+    for (const user of this.#due.take(now)) {
       this.#lookAtExpiry(user, now);
-      if (now - user.countedAt > REFRESH_MS) this.changed(user);
+      if (now >= user.refreshAt) {
+        user.refreshAt = refreshAfter(now);
+        this.changed(user);
+      }
+      this.#schedule(user);
     }
   }
 
@@ -120,6 +131,12 @@ export class UnreadCounters {
     if (user.expiresAt === undefined || user.expiresAt > now) return;
     user.expiresAt = undefined;
     this.changed(user);
+  }
+
+  /** Looks at it again when something of it is due, or before. */
+  #schedule(user: CountedUser): void {
+    if (this.#event === false || user.streams.size === 0) return;
+    this.#due.set(user, Math.min(user.refreshAt, user.expiresAt ?? Number.POSITIVE_INFINITY));
   }
 
   close(): void {
@@ -143,7 +160,7 @@ export class UnreadCounters {
       while (user.isDirty && user.streams.size > 0 && !this.#isClosed) {
         user.isDirty = false;
         const now = this.#host.clock.now();
-        user.countedAt = now;
+        user.refreshAt = refreshAfter(now);
         if (user.expiresAt === undefined) {
           // What comes by from now on says itself when it expires.
           user.expiresAt = Number.POSITIVE_INFINITY;
@@ -161,6 +178,7 @@ export class UnreadCounters {
       user.expiresAt = undefined;
       if (!this.#isClosed) this.#host.report(error);
     } finally {
+      this.#schedule(user);
       user.isCounting = false;
       this.#counting--;
       if (this.#dirty.length > 0 && !this.#isScheduled) {
@@ -189,6 +207,8 @@ export class UnreadCounters {
 }
 
 const keyOf = ({ userId, tenants }: Reader): string => JSON.stringify([userId, ...tenants]);
+/** Spread, so that users who came together are not counted together for ever. */
+const refreshAfter = (now: number): number => now + REFRESH_MS * (0.75 + Math.random() / 2);
 const idsOf = (read: ReadSelection): readonly string[] => (read as { eventIds: readonly string[] }).eventIds;
 
 /** Ids that follow each other go into one event, as long as that stays short. */

@@ -29,6 +29,8 @@ export type AddStoreCase = (name: string, test: StoreTest) => void;
 export const NODE = 'node-1';
 /** ms since 1970. */
 export const NOW = 1_700_000_000_000;
+/** When a case says nothing else of devices. */
+export const SEEN = { now: NOW, maxDevices: 50 };
 export const ANNA: Reader = { userId: 'anna', tenants: [''] };
 export const BEN: Reader = { userId: 'ben', tenants: [''] };
 export const ANNA_AT_ACME: Reader = { userId: 'anna', tenants: ['', 'acme'] };

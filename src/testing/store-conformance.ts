@@ -7,6 +7,7 @@
  */
 import type { InboxStore } from '../inbox/store.js';
 import type { AddStoreCase, StoreFixture } from './store-case.js';
+import { addDevices, addSharedDevices } from './store-device-cases.js';
 import { addExpiry, addReading, addStoring } from './store-message-cases.js';
 import { addGroups, addRelay, addSharedStores, addTransactions } from './store-shared-cases.js';
 
@@ -61,8 +62,12 @@ export function storeConformance(options: StoreConformanceOptions): StoreCase[] 
   addReading(add);
   addExpiry(add);
   addGroups(add);
+  addDevices(add);
   addRelay(add);
   if (options.transactions) addTransactions(add);
-  if (options.shared) addSharedStores(add);
+  if (options.shared) {
+    addSharedStores(add);
+    addSharedDevices(add);
+  }
   return cases;
 }

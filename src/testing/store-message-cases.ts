@@ -11,6 +11,7 @@ import {
   message,
   NODE,
   NOW,
+  SEEN,
   toEverybody,
   toGroup,
   toUser,
@@ -112,7 +113,7 @@ export function addStoring(add: AddStoreCase): void {
       assert.equal(await store.unreadCount(reader, NOW), 2);
       assert.equal((await store.subscriptions(reader))[0]!.group, name);
       assert.deepEqual((await store.subscriptions(reader))[0]!.eventTypes, [name]);
-      await store.advance([{ reader, device: name, position: index + 1 }]);
+      await store.advance([{ reader, device: name, position: index + 1 }], SEEN);
       assert.equal(await store.cursor(reader, name), index + 1);
       assert.equal(await store.markRead(reader, 'all', NOW), 2, JSON.stringify(name));
     }

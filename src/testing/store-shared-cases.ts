@@ -1,4 +1,4 @@
-/** Cases of the store conformance suite: groups, devices, the outbox, nodes that die, and several processes. */
+/** Cases of the store conformance suite: groups, the outbox, nodes that die, and several processes. */
 import assert from 'node:assert/strict';
 import { isSseError } from '../core/errors.js';
 import {
@@ -165,24 +165,6 @@ export function addGroups(add: AddStoreCase): void {
     assert.equal(await store.markRead(ANNA, 'all', NOW + 200), 50);
     assert.equal(await store.unreadCount(ANNA, NOW + 200), 0);
   });
-
-  add('keeps a cursor per device that only moves forward', async ({ store }) => {
-    const move = (device: string, position: number, reader = ANNA) => ({ reader, device, position });
-    assert.equal(await store.cursor(ANNA, ''), 0);
-    await store.advance([
-      move('', 5),
-      move('phone', 3),
-      move('phone', 9),
-      move('phone', 4),
-      move('phone', 1, ANNA_AT_ACME),
-    ]);
-    await store.advance([move('', 2), move('phone', 8)]);
-    await store.advance([]);
-    assert.equal(await store.cursor(ANNA, ''), 5);
-    assert.equal(await store.cursor(ANNA, 'phone'), 9);
-    assert.equal(await store.cursor(ANNA_AT_ACME, 'phone'), 1);
-    assert.equal(await store.cursor(BEN, 'phone'), 0);
-  });
 }
 
 export function addRelay(add: AddStoreCase): void {
@@ -316,6 +298,8 @@ export function addSharedStores(add: AddStoreCase): void {
         after = page.at(-1)?.position ?? after;
         if (last && page.length === 0) return;
         last = isDone;
+        // A store of this process would leave no turn for what writes by I/O.
+        await new Promise((resolve) => setImmediate(resolve));
       }
     };
     const polling = poll();

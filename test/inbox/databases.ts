@@ -7,11 +7,13 @@ import { createPool as createCallbackPool } from 'mysql2';
 import { createPool, type Pool as MysqlPool } from 'mysql2/promise';
 import pg from 'pg';
 import { afterAll } from 'vitest';
+import { MemoryStore } from '../../src/inbox/memory-store.js';
 import { SQL_DIALECTS, type SqlDialectName } from '../../src/inbox/sql-dialect.js';
 import { tablesOf } from '../../src/inbox/sql-schema.js';
 import { SqlStore } from '../../src/inbox/sql-store.js';
 import type { Result } from '../../src/inbox/sql-work.js';
 import { SqliteConnection, type SqliteHandle } from '../../src/inbox/sqlite-connection.js';
+import type { InboxStore } from '../../src/inbox/store.js';
 import { type TestDriver, testDrivers } from '../buses/sqlite-drivers.js';
 import { skipUnless } from '../support/skip.js';
 
@@ -35,6 +37,12 @@ export interface TestDatabase {
   remove(): Promise<void>;
   /** Closes what was opened. */
   end(): Promise<void>;
+}
+
+/** Where an inbox keeps its messages, and a transaction of the application there. */
+export interface InboxBackend {
+  store(): InboxStore;
+  transaction(work: (tx: unknown) => Promise<void>, isCommitted: boolean): Promise<void>;
 }
 
 const DEADLINE_MS = 5_000;
@@ -114,6 +122,35 @@ export async function sqliteDatabase(driver?: TestDriver): Promise<TestDatabase>
     dispose: end,
     remove: end,
     end,
+  };
+}
+
+/** Without a database: one in memory. */
+export function backendOf(database: TestDatabase | undefined): InboxBackend {
+  if (database === undefined) {
+    const memory = new MemoryStore();
+    return {
+      store: () => memory,
+      transaction: async (work, isCommitted) => {
+        const tx = memory.begin();
+        await work(tx);
+        if (isCommitted) tx.commit();
+        else tx.rollback();
+      },
+    };
+  }
+  const onPurpose = new Error('rolled back on purpose');
+  return {
+    store: () => database.store(),
+    transaction: async (work, isCommitted) => {
+      const all = database.transaction(async (tx) => {
+        await work(tx);
+        if (!isCommitted) throw onPurpose;
+      });
+      await all.catch((error: unknown) => {
+        if (error !== onPurpose) throw error;
+      });
+    },
   };
 }
 

@@ -76,6 +76,8 @@ export interface Got {
   readonly type: string;
   readonly data: string;
   readonly eventId: string;
+  /** Which of its device's streams brought it. */
+  readonly stream: number;
 }
 
 export class Device {
@@ -84,6 +86,8 @@ export class Device {
   readonly name: string;
   /** Every event that it ever got. */
   readonly got: Got[] = [];
+  /** With which Last-Event-ID each of its streams began. */
+  readonly cursors: string[] = [];
   lastEventId = '';
   #reader = new Reader();
   #connection: Connection | undefined = undefined;
@@ -113,6 +117,7 @@ export class Device {
     this.#reader = new Reader(this.lastEventId);
     this.#connection = new Connection(this.#reader);
     const { userId, tenantId, name: device } = this;
+    this.cursors.push(this.lastEventId);
     const lastEventId = this.lastEventId || undefined;
     broker.connect({ sink: this.#connection, identity: { userId, tenantId }, lastEventId, device });
   }
@@ -128,7 +133,8 @@ export class Device {
     this.#connection?.arrive();
     this.lastEventId = this.#reader.lastEventId;
     for (const { type, data, lastEventId } of this.#reader.events.splice(0)) {
-      this.got.push({ id: /~m([^~]+)/.exec(lastEventId)?.[1], type, data, eventId: lastEventId });
+      const id = /~m([^~]+)/.exec(lastEventId)?.[1];
+      this.got.push({ id, type, data, eventId: lastEventId, stream: this.cursors.length - 1 });
     }
   }
 

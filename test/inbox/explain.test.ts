@@ -2,25 +2,34 @@
 import { expect, test } from 'vitest';
 import { appendMessages, type Context } from '../../src/inbox/sql-append.js';
 import { cleanup } from '../../src/inbox/sql-cleanup.js';
+import { advance, cursorOf, forgetDevices } from '../../src/inbox/sql-devices.js';
 import { SQL_DIALECTS } from '../../src/inbox/sql-dialect.js';
 import { markRead } from '../../src/inbox/sql-read.js';
 import { firstUnpublished, hasWork, relay, relayed, renewNode } from '../../src/inbox/sql-relay.js';
 import { tablesOf } from '../../src/inbox/sql-schema.js';
-import { advance, cursorOf, subscribe, subscriptionsOf, unsubscribe } from '../../src/inbox/sql-subscription.js';
+import { subscribe, subscriptionsOf, unsubscribe } from '../../src/inbox/sql-subscription.js';
 import { countUnread, listBacklog, listPending, nextExpiry } from '../../src/inbox/sql-unread.js';
 import type { Statement, Work } from '../../src/inbox/sql-work.js';
 import { message, NOW, toEverybody, toGroup, toUser } from '../../src/testing/store-case.js';
 import { mysqlDatabase, postgresDatabase, sqliteDatabase, type TestDatabase } from './databases.js';
 
 const READER = { userId: 'user-1', tenants: ['', 'acme'] };
+const OTHER = { userId: 'user-2', tenants: [''] };
+const SEEN = { now: NOW, maxDevices: 1 };
+/** Of more than one statement takes, with more devices of one user than may be. */
+const MOVES = Array.from({ length: 40 }, (_, i) => ({
+  reader: i < 3 ? READER : { userId: `user-${i}`, tenants: ['', 'acme'] },
+  device: `phone-${i}`,
+  position: 900,
+}));
 const RANGE = { after: 0, through: 1e9, limit: 100, now: NOW + 50 };
 
 /** Everything that a store does. */
 function works(context: Context): (() => Work<unknown>)[] {
   const more = { dedupKey: 'k', expiresAt: NOW + 5 };
   return [
-    () => subscribe(context, 'user-1', '', 'group-1', undefined),
-    () => subscribe(context, 'user-1', 'acme', 'group-2', ['note']),
+    () => subscribe(context, 'user-1', '', 'group-1', undefined, 1_000),
+    () => subscribe(context, 'user-1', 'acme', 'group-2', ['note'], 0),
     () => appendMessages(context, [message('x1', toUser('user-1'), more), message('x2', toGroup('group-1'))], 'node-1'),
     () => appendMessages(context, [message('x1', toUser('user-1')), message('x3', toEverybody())], 'node-1'),
     () => countUnread(context, READER, NOW + 50),
@@ -37,8 +46,11 @@ function works(context: Context): (() => Work<unknown>)[] {
     () => relay(context, 'node-3', 100, NOW),
     () => relayed(context, 'node-3', [6, 7]),
     () => cursorOf(context, READER, 'phone'),
-    () => advance(context, [{ reader: READER, device: 'phone', position: 7 }]),
-    () => subscriptionsOf(context, READER),
+    () => advance(context, [{ reader: OTHER, device: 'phone', position: 900 }], SEEN),
+    () => advance(context, MOVES, SEEN),
+    () => forgetDevices(context, { seenBefore: NOW + 1_000, limit: 100 }),
+    () => subscriptionsOf(context, READER, undefined),
+    () => subscriptionsOf(context, READER, 'group-1'),
     () => unsubscribe(context, 'user-1', '', 'group-1'),
     () => cleanup(context, { now: NOW + 50, readBefore: NOW + 2, createdBefore: NOW + 1, limit: 100 }),
   ];
@@ -88,6 +100,11 @@ test.each(Object.entries(databases))(
       await database.run(`INSERT INTO ${t.read} (user_id, lane_id, position) ${others}`, []);
       await database.run(
         `INSERT INTO ${t.relay} (node, position) SELECT 'other', position + 1000000 FROM ${t.message}`,
+        [],
+      );
+      const devices = "SELECT event_id, '', 'phone', position, created_at";
+      await database.run(
+        `INSERT INTO ${t.device} (user_id, tenant_id, device, position, updated_at) ${devices} FROM ${t.message}`,
         [],
       );
       if (database.dialect === 'postgres') {

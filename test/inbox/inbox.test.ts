@@ -509,5 +509,8 @@ test('the defaults', () => {
     keepRead: 604_800_000,
     keepMessages: 7_776_000_000,
     cleanupInterval: 60_000,
+    deviceTtl: 7_776_000_000,
+    maxDevicesPerUser: 50,
+    maxSubscriptionsPerUser: 1_000,
   });
 });

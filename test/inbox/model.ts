@@ -1,5 +1,5 @@
 /** What a store must answer, worked out the long way: from everything that ever happened to it. */
-import type { NewMessage, Reader } from '../../src/inbox/store.js';
+import type { NewMessage, Reader, Receiver } from '../../src/inbox/store.js';
 
 export interface Known {
   readonly message: NewMessage;
@@ -55,6 +55,13 @@ export class Model {
     return this.all.filter((known): known is Known => known !== undefined && this.#isUnread(known, reader, now));
   }
 
+  /** Whether the reader may ever get it, as subscriptions are: read or not, expired or not, from before one or not. */
+  isFor(receiver: Receiver, event: string, { userId, tenants }: Reader): boolean {
+    if (!tenants.includes(receiver.tenantId)) return false;
+    if (receiver.type !== 'group') return receiver.type === 'everybody' || receiver.name === userId;
+    return this.#takes(userId, tenants, receiver.name).some(({ types }) => types?.includes(event) ?? true);
+  }
+
   markRead(known: Known, reader: Reader, now: number): void {
     known.readers.add(reader.userId);
     if (known.message.receiver.type === 'user') known.readAt = now;
@@ -70,19 +77,20 @@ export class Model {
     return this.#subscriptions.find((one) => one.user === user && one.tenant === tenant && one.group === group);
   }
 
+  #takes(userId: string, tenants: readonly string[], group: string): Taken[] {
+    return this.#subscriptions.filter(
+      (one) => one.user === userId && tenants.includes(one.tenant) && one.group === group,
+    );
+  }
+
   #isUnread({ message, index, readers }: Known, { userId, tenants }: Reader, now: number): boolean {
     const { receiver, event, expiresAt } = message;
     if (readers.has(userId) || (expiresAt > 0 && expiresAt <= now)) return false;
     if (!tenants.includes(receiver.tenantId)) return false;
     if (receiver.type === 'user') return receiver.name === userId;
     if (receiver.type === 'everybody') return true;
-    return this.#subscriptions.some(
-      ({ user, tenant, group, types, from }) =>
-        user === userId &&
-        tenants.includes(tenant) &&
-        group === receiver.name &&
-        index >= from &&
-        (types === undefined || types.includes(event)),
+    return this.#takes(userId, tenants, receiver.name).some(
+      ({ types, from }) => index >= from && (types === undefined || types.includes(event)),
     );
   }
 }

@@ -1,0 +1,81 @@
+/** What the methods of an inbox are called with: checked, and in the form that the store and the broker know. */
+import { SseError, shown } from '../core/errors.js';
+import { checkEventName } from '../core/event.js';
+import type { InboxReceiver, InboxSendOptions, MarkReadSelection, PendingOptions } from './inbox-types.js';
+import { messageIdOf } from './message-tag.js';
+import type { ReadSelection } from './store.js';
+
+/** Largest `limit` of pending. */
+const MAX_PENDING = 1_000;
+/** Ids in one call of markRead, and event types of one subscription. */
+const MAX_LIST = 1_000;
+
+const SEND_OPTIONS = ['priority', 'persist', 'ttl', 'dedupKey', 'tenantId'];
+
+/** What a store calls those whom the broker calls otherwise. */
+export const RECEIVER_TYPES = { user: 'user', topic: 'group', everybody: 'everybody' } as const;
+
+/** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
+export function addressOf(receiver: InboxReceiver): [kind: keyof typeof RECEIVER_TYPES, name: string] {
+  if ('userId' in receiver) return ['user', receiver.userId];
+  if ('group' in receiver) return ['topic', receiver.group];
+  if (receiver.everybody === true) return ['everybody', ''];
+  throw new SseError('SSE_ERR_INVALID_OPTION', 'receiver must be { userId }, { group } or { everybody: true }');
+}
+
+/** @throws {SseError} `SSE_ERR_INVALID_OPTION`: an option that is read past would be one that does not work. */
+export function checkSendOptions(options: InboxSendOptions): void {
+  if (typeof options !== 'object' || options === null) {
+    throw new SseError('SSE_ERR_INVALID_OPTION', `options must be an object; got ${shown(options)}`);
+  }
+  for (const name of Object.keys(options)) {
+    if (SEND_OPTIONS.includes(name)) continue;
+    throw new SseError(
+      'SSE_ERR_INVALID_OPTION',
+      `unknown send option ${shown(name)}; known are ${SEND_OPTIONS.join(', ')}`,
+    );
+  }
+  const { dedupKey, persist } = options;
+  if (persist !== undefined && typeof persist !== 'boolean') {
+    throw new SseError('SSE_ERR_INVALID_OPTION', `persist must be true or false; got ${shown(persist)}`);
+  }
+  if (dedupKey !== undefined && typeof dedupKey !== 'string') {
+    throw new SseError('SSE_ERR_INVALID_OPTION', `dedupKey must be a string; got ${shown(dedupKey)}`);
+  }
+}
+
+/** Of what a page has: the message's id, or the id of the event that brought it. */
+export function idOf(id: string): string {
+  if (typeof id !== 'string')
+    throw new SseError('SSE_ERR_INVALID_OPTION', `a message id must be a string; got ${shown(id)}`);
+  return messageIdOf(id) ?? id;
+}
+
+/** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
+export function selectionOf(selection: MarkReadSelection): ReadSelection {
+  if (selection === 'all') return 'all';
+  if (Array.isArray(selection) && selection.length <= MAX_LIST) return { eventIds: selection.map(idOf) };
+  if (typeof (selection as { upTo?: unknown } | null)?.upTo === 'string') {
+    return { upTo: idOf((selection as { upTo: string }).upTo) };
+  }
+  throw new SseError(
+    'SSE_ERR_INVALID_OPTION',
+    `selection must be a list of at most ${MAX_LIST} ids, { upTo: id } or 'all'; got ${shown(selection)}`,
+  );
+}
+
+/** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
+export function limitOf({ limit = 100 }: PendingOptions): number {
+  if (Number.isSafeInteger(limit) && limit >= 1 && limit <= MAX_PENDING) return limit;
+  throw new SseError('SSE_ERR_INVALID_OPTION', `limit must be 1 to ${MAX_PENDING}; got ${shown(limit)}`);
+}
+
+/** @throws {SseError} `SSE_ERR_INVALID_OPTION`, or as every event name is refused */
+export function checkEventTypes(eventTypes: readonly string[] | undefined): void {
+  if (eventTypes === undefined) return;
+  if (!Array.isArray(eventTypes) || eventTypes.length === 0 || eventTypes.length > MAX_LIST) {
+    const allowed = `a list of 1 to ${MAX_LIST} names, or left out`;
+    throw new SseError('SSE_ERR_INVALID_OPTION', `eventTypes must be ${allowed}; got ${shown(eventTypes)}`);
+  }
+  for (const type of eventTypes) checkEventName(type);
+}

@@ -1,0 +1,189 @@
+/**
+ * How far each device has been served, and with that which messages to users have reached one: in bulk, since one message to
+ * everybody moves the devices of all who are online.
+ */
+import type { Context } from './sql-append.js';
+import { CLEANUP_ROW } from './sql-schema.js';
+import {
+  change,
+  chunks,
+  fromStored,
+  LIST_LIMIT,
+  list,
+  numberOf,
+  type Row,
+  select,
+  toStored,
+  type Work,
+} from './sql-work.js';
+import type { DeviceMove, Reader } from './store.js';
+
+/** Devices, and readers' tenants, in one statement: few different ones, and the largest first. */
+const AT_ONCE = [16, 4, 1];
+const MOST_AT_ONCE = AT_ONCE[0]!;
+/** To what the time of a device is rounded up, in ms: a cursor that moves often must not touch an index each time. */
+const SEEN_MS = 60_000;
+const KEY = 'user_id = ? AND tenant_id = ? AND device = ?';
+
+interface Move extends DeviceMove {
+  /** The primary key, as it is stored. */
+  readonly key: readonly string[];
+  /** Where it was; undefined where it is new. */
+  from: number | undefined;
+}
+
+export function* cursorOf({ t }: Context, reader: Reader, device: string): Work<number> {
+  const sql = `SELECT position FROM ${t.device} WHERE ${KEY}`;
+  const [row] = yield* select(sql, ...deviceKey(reader, device));
+  return numberOf(row?.position);
+}
+
+export function* advance(
+  context: Context,
+  moves: readonly DeviceMove[],
+  { now, maxDevices }: { readonly now: number; readonly maxDevices: number },
+): Work<void> {
+  const { dialect, t } = context;
+  // Cleaning is kept out, as where messages are read: the two would wait for each other's rows.
+  yield* select(`SELECT value FROM ${t.sequence} WHERE id = ${CLEANUP_ROW}${dialect.forShare}`);
+  const ordered = inOrder(moves);
+  for (const part of chunks(ordered, MOST_AT_ONCE)) yield* findCursors(context, part);
+  yield* markSent(context, ordered, now);
+  const seenAt = Math.ceil(now / SEEN_MS) * SEEN_MS;
+  const upsert = dialect.upsert(
+    t.device,
+    ['user_id', 'tenant_id', 'device'],
+    [
+      { column: 'position', how: 'max' },
+      { column: 'updated_at', how: 'max' },
+    ],
+  );
+  for (let done = 0; done < ordered.length; ) {
+    const count = AT_ONCE.find((size) => size <= ordered.length - done)!;
+    const rows = ordered.slice(done, done + count);
+    yield* change(
+      `INSERT INTO ${t.device} (user_id, tenant_id, device, position, updated_at) VALUES ` +
+        rows.map(() => '(?, ?, ?, ?, ?)').join(', ') +
+        upsert,
+      ...rows.flatMap(({ key, position }) => [...key, position, seenAt]),
+    );
+    done += count;
+  }
+  if (maxDevices > 0) yield* trim(context, ordered, maxDevices);
+}
+
+/** Resolves to how many went. */
+export function* forgetDevices(
+  { t }: Context,
+  { seenBefore, limit }: { readonly seenBefore: number; readonly limit: number },
+): Work<number> {
+  const rows = yield* select(
+    `SELECT user_id, tenant_id, device FROM ${t.device} WHERE updated_at < ? ORDER BY updated_at LIMIT ?`,
+    seenBefore,
+    limit,
+  );
+  const keys = rows.map((row) => [row.user_id, row.tenant_id, row.device].map((part) => toStored(fromStored(part))));
+  let forgotten = 0;
+  // In the order in which cursors move. One that has come meanwhile stays.
+  for (const key of keys.sort(byKey)) {
+    forgotten += yield* change(`DELETE FROM ${t.device} WHERE ${KEY} AND updated_at < ?`, ...key, seenBefore);
+  }
+  return forgotten;
+}
+
+/** A device belongs to a user in their innermost tenant. */
+function deviceKey({ userId, tenants }: Reader, device: string): string[] {
+  return [toStored(userId), toStored(tenants.at(-1) ?? ''), toStored(device)];
+}
+
+function byKey(a: readonly string[], b: readonly string[]): number {
+  const [one, other] = [JSON.stringify(a), JSON.stringify(b)];
+  return one < other ? -1 : one > other ? 1 : 0;
+}
+
+/** In one order everywhere: two nodes that move the same devices wait for each other instead of for ever. Each device once. */
+function inOrder(moves: readonly DeviceMove[]): Move[] {
+  const furthest = new Map<string, Move>();
+  for (const move of moves) {
+    const key = deviceKey(move.reader, move.device);
+    const name = JSON.stringify(key);
+    if (move.position >= (furthest.get(name)?.position ?? 0)) furthest.set(name, { ...move, key, from: undefined });
+  }
+  return [...furthest.values()].sort((a, b) => byKey(a.key, b.key));
+}
+
+interface Branch {
+  readonly sql: string;
+  readonly parameters: readonly unknown[];
+}
+
+/** One statement for all; filled up with the last, so that few different statements come about. */
+function union(branches: readonly Branch[]): Branch {
+  const size = AT_ONCE.findLast((one) => one >= branches.length)!;
+  const filled = Array.from({ length: size }, (_, i) => branches[Math.min(i, branches.length - 1)]!);
+  return {
+    sql: filled.map(({ sql }) => sql).join(' UNION ALL '),
+    parameters: filled.flatMap(({ parameters }) => parameters),
+  };
+}
+
+function* findCursors({ t }: Context, moves: readonly Move[]): Work<void> {
+  const { sql, parameters } = union(
+    moves.map(({ key }, place) => ({
+      sql: `SELECT ${place} AS place, position FROM ${t.device} WHERE ${KEY}`,
+      parameters: key,
+    })),
+  );
+  for (const row of yield* select(sql, ...parameters)) moves[numberOf(row.place)]!.from = numberOf(row.position);
+}
+
+/** What a device has got since, of what nobody had got: a look into the index of what is unread, as far as it was delivered. */
+function* markSent({ t }: Context, moves: readonly Move[], now: number): Work<void> {
+  const branches = moves.flatMap(({ reader, from = 0, position }) =>
+    position <= from
+      ? []
+      : reader.tenants.map((tenantId) => ({
+          sql:
+            `SELECT position FROM ${t.message} WHERE receiver_id = ? AND tenant_id = ? AND slot IN (0, 1, 2)` +
+            " AND position > ? AND position <= ? AND status = 'pending' AND (expire_at = 0 OR expire_at > ?)",
+          parameters: [toStored(reader.userId), toStored(tenantId), from, position, now],
+        })),
+  );
+  const found = new Set<number>();
+  for (const part of chunks(branches, MOST_AT_ONCE)) {
+    const { sql, parameters } = union(part);
+    for (const row of yield* select(sql, ...parameters)) found.add(numberOf(row.position));
+  }
+  const positions = [...found].sort((a, b) => a - b);
+  for (const part of chunks(positions, LIST_LIMIT)) {
+    const some = list(part);
+    // What was read in between stays read.
+    yield* change(
+      `UPDATE ${t.message} SET status = 'sent', updated_at = ? WHERE position IN ${some.sql} AND status = 'pending'`,
+      now,
+      ...some.parameters,
+    );
+  }
+}
+
+/** Forgets what is too much of the users who have a new device. */
+function* trim({ t }: Context, moves: readonly Move[], maxDevices: number): Work<void> {
+  const owners = new Map<string, readonly string[]>();
+  for (const { key, from } of moves)
+    if (from === undefined) owners.set(JSON.stringify(key.slice(0, 2)), key.slice(0, 2));
+  const moved = new Set(moves.map(({ key }) => JSON.stringify(key)));
+  for (const owner of owners.values()) {
+    const where = 'WHERE user_id = ? AND tenant_id = ?';
+    const [row] = yield* select(`SELECT COUNT(*) AS devices FROM ${t.device} ${where}`, ...owner);
+    const excess = Math.min(numberOf(row!.devices) - maxDevices, LIST_LIMIT);
+    if (excess <= 0) continue;
+    const sql = `SELECT device FROM ${t.device} ${where} ORDER BY updated_at, position LIMIT ?`;
+    // As many more as have moved just now: those go last.
+    const oldest = yield* select(sql, ...owner, excess + moves.length);
+    const names = oldest.map((one: Row) => toStored(fromStored(one.device)));
+    const isMoved = (name: string): boolean => moved.has(JSON.stringify([...owner, name]));
+    const last = [...names.filter((name) => !isMoved(name)), ...names.filter(isMoved)];
+    const some = list(last.slice(0, excess));
+    yield* change(`DELETE FROM ${t.device} ${where} AND device IN ${some.sql}`, ...owner, ...some.parameters);
+  }
+}

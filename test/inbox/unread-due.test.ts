@@ -1,0 +1,190 @@
+/** Counters look at who is due, and at nobody else; whoever is due is counted in time. */
+import { expect, onTestFinished, test, vi } from 'vitest';
+import type { MailboxHost } from '../../src/core/mailbox.js';
+import { DueTimes } from '../../src/inbox/due-times.js';
+import { MemoryStore, type Reader } from '../../src/inbox/index.js';
+import { type Counted, type CountedUser, UnreadCounters } from '../../src/inbox/unread.js';
+import { message, NODE, toUser } from '../../src/testing/store-case.js';
+import { Random } from '../nodes/random.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { quiet } from '../support/shared-bus.js';
+import { until } from '../support/until.js';
+
+test('gives everybody at their time, once, whatever was set in between', () => {
+  for (let seed = 1; seed <= 50; seed++) {
+    const random = new Random(seed);
+    const due = new DueTimes<number>();
+    const times = new Map<number, number>();
+    let now = 1_700_000_000_000;
+    for (let step = 0; step < 300; step++) {
+      const who = random.below(20);
+      const at = random.below(10);
+      if (at < 5) {
+        const time = now + random.one([0, 1, 249, 250, 600, 5_000, 90_000, Number.POSITIVE_INFINITY]);
+        due.set(who, time);
+        const known = times.get(who) ?? Number.POSITIVE_INFINITY;
+        if (time !== Number.POSITIVE_INFINITY) times.set(who, Math.min(known, time));
+      } else if (at < 6) {
+        due.delete(who);
+        times.delete(who);
+      } else {
+        // Now and then the clock of the machine is set back, or far ahead.
+        now += random.one([0, 10, 250, 250, 250, 1_000, 100_000, -2_000]);
+        const taken = due.take(now);
+        expect(new Set(taken).size).toBe(taken.length);
+        for (const one of taken) {
+          // At most a set too early: it is set anew then.
+          expect(times.get(one)! - now).toBeLessThan(250);
+          times.delete(one);
+        }
+        for (const [one, time] of times) expect(time, `${one} in seed ${seed}`).toBeGreaterThan(now);
+        expect(due.size).toBe(times.size);
+      }
+    }
+  }
+});
+
+/** Counters of `count` users with a stream each. */
+async function makeCounters(count: number) {
+  const clock = new ManualClock();
+  const store = new MemoryStore();
+  const counted: string[] = [];
+  const { unreadCount } = store;
+  store.unreadCount = async (reader, now) => {
+    counted.push(reader.userId);
+    return unreadCount.call(store, reader, now);
+  };
+  const reported: unknown[] = [];
+  const host = { clock, report: (error: unknown) => reported.push(error) } as unknown as MailboxHost;
+  const counters = new UnreadCounters(store, host, 'unread');
+  onTestFinished(() => counters.close());
+  const users = Array.from({ length: count }, (_, i) => {
+    const reader: Reader = { userId: `user-${i}`, tenants: [''] };
+    const told: number[] = [];
+    const tell = (data: string): void => void told.push((JSON.parse(data) as { unread: number }).unread);
+    const stream: Counted = { isLive: true, told: undefined, tell };
+    const user = counters.add(reader, stream);
+    return { user, stream, told };
+  });
+  /** Until nothing is being counted. */
+  const counting = () => until(() => users.every(({ user }) => !user.isDirty && !user.isCounting), 'the counts');
+  const tick = async (): Promise<void> => {
+    clock.advance(250);
+    counters.tick(clock.now());
+    await counting();
+    await quiet();
+  };
+  return { clock, store, counters, users, counted, tick, counting, reported };
+}
+
+/** Counts how often a user is looked at. */
+function watch(user: CountedUser): () => number {
+  let looks = 0;
+  for (const name of ['refreshAt', 'expiresAt'] as const) {
+    let value = user[name];
+    Object.defineProperty(user, name, {
+      get() {
+        looks++;
+        return value;
+      },
+      set(next: typeof value) {
+        value = next;
+      },
+    });
+  }
+  return () => looks;
+}
+
+test('looks at nobody who has nothing due, and counts everybody about once a minute, not all at once', async () => {
+  const { clock, counters, users, counted, tick, counting } = await makeCounters(400);
+  for (const { user } of users) counters.changed(user);
+  await counting();
+  await until(() => counted.length === 400, 'the first counts');
+  counted.length = 0;
+  const looks = users.map(({ user }) => watch(user));
+  const lookedAt = (): number => looks.reduce((sum, one) => sum + one(), 0);
+  // Nothing is due in the first three quarters of the minute.
+  for (let ms = 250; ms < 44_000; ms += 250) {
+    clock.advance(250);
+    counters.tick(clock.now());
+  }
+  expect(lookedAt()).toBe(0);
+  let most = 0;
+  for (let ms = 44_000; ms <= 76_000; ms += 250) {
+    const before = counted.length;
+    await tick();
+    most = Math.max(most, counted.length - before);
+  }
+  expect(new Set(counted).size).toBe(400);
+  expect(counted.length).toBe(400);
+  expect(most).toBeLessThan(40);
+  // A few looks for each count, and none for those that were not counted.
+  expect(lookedAt()).toBeLessThan(400 * 20);
+});
+
+test('counts anew within a tick when a message expires, the first of several first', async () => {
+  const { clock, store, counters, users, counted, tick, counting } = await makeCounters(3);
+  const now = clock.now();
+  const ttls = [5_000, 700, 90_000, 30_000];
+  await store.append(
+    ttls.map((ttl) => message(`ttl-${ttl}`, toUser('user-1'), { expiresAt: now + ttl })),
+    NODE,
+  );
+  for (const { user } of users) counters.changed(user);
+  await counting();
+  const [other, { user, told }] = users as [(typeof users)[0], (typeof users)[1], unknown];
+  await until(() => told.length === 1, 'the first count');
+  expect(told).toEqual([4]);
+  const at: number[] = [];
+  while (clock.now() < now + 95_000) {
+    const before = told.length;
+    await tick();
+    if (told.length > before) at.push(clock.now() - now);
+  }
+  expect(told).toEqual([4, 3, 2, 1, 0]);
+  for (const [i, ttl] of [...ttls].sort((a, b) => a - b).entries()) {
+    expect(at[i]).toBeGreaterThanOrEqual(ttl);
+    expect(at[i]).toBeLessThanOrEqual(ttl + 250);
+  }
+  expect(other.told).toEqual([0]);
+  // One that comes live says itself when it expires, also where that is before what was known.
+  await store.append(
+    [400, 9_000].map((ttl) => message(`live-${ttl}`, toUser('user-1'), { expiresAt: clock.now() + ttl })),
+    NODE,
+  );
+  for (const ttl of [9_000, 400]) counters.expires(user, clock.now() + ttl);
+  counters.changed(user);
+  await until(() => told.length === 6, 'the count of what came');
+  await tick();
+  await tick();
+  await until(() => told.at(-1) === 1, 'the first to expire');
+  expect(told).toEqual([4, 3, 2, 1, 0, 2, 1]);
+  counted.length = 0;
+  counters.expires(user, clock.now() + 400);
+  await tick();
+  expect(counted).toEqual([]);
+  await tick();
+  expect(counted).toEqual(['user-1']);
+});
+
+test('forgets who is gone, and tries again after a count that failed', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0.5);
+  onTestFinished(() => void vi.restoreAllMocks());
+  const { store, counters, users, counted, tick, counting, reported } = await makeCounters(2);
+  const [gone, stays] = users as [(typeof users)[0], (typeof users)[1]];
+  for (const { user } of users) counters.changed(user);
+  await counting();
+  await until(() => counted.length === 2, 'the first counts');
+  counters.remove(gone.user, gone.stream);
+  const { nextExpiry } = store;
+  store.nextExpiry = async () => {
+    throw new Error('the database is down');
+  };
+  stays.user.expiresAt = undefined;
+  counters.changed(stays.user);
+  await until(() => reported.length === 1, 'the failure');
+  store.nextExpiry = nextExpiry;
+  counted.length = 0;
+  for (let ms = 0; ms < 61_000; ms += 250) await tick();
+  expect(counted).toEqual(['user-1']);
+});
