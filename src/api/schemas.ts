@@ -100,12 +100,10 @@ const message = z.strictObject({
   event_type: z.string(),
   data: z.unknown().meta({ description: 'As it was sent.' }),
   priority,
-  status: z
-    .enum(['pending', 'sent', 'read'])
-    .meta({
-      description:
-        '`pending` until a device of its user is known to have it; what is for many is `sent` once it is published.',
-    }),
+  status: z.enum(['pending', 'sent', 'read']).meta({
+    description:
+      '`pending` until a device of its user is known to have it; what is for many is `sent` once it is published.',
+  }),
   group: z.string().nullable().meta({ description: 'The group it was sent to.' }),
   is_broadcast: z.boolean().meta({ description: 'Whether it was sent to everybody.' }),
   created_at: ms('When it was sent'),
