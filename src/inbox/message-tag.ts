@@ -41,6 +41,10 @@ const PLACE = /~p([0-9a-z]{1,11})\.([0-9a-z]{1,11})(?![0-9a-z.])/;
 const SETTLED = /~w([0-9a-z]{1,11})(?![0-9a-z.])/;
 const ROUND = /~b([0-9a-z]{1,11})\.([0-9a-z]{1,11})\.([0-3])\.([0-9a-z]{1,11})(?![0-9a-z.])/;
 
+// One event is looked at for every stream that gets it, one after the other; first by whoever has just made its tag.
+let lastTag = '';
+let lastPlace: MessagePlace | undefined;
+
 const text = (number: number): string => number.toString(36);
 const numberOf = (digits: string): number => Number.parseInt(digits, 36);
 
@@ -54,8 +58,10 @@ export function messageIdOf(lastEventId: string): string | undefined {
   return MESSAGE.exec(lastEventId)?.[1];
 }
 
-export function messageTag(id: string, { position, settled }: MessagePlace): string {
-  return `~m${id}~p${text(position)}.${text(settled)}`;
+export function messageTag(id: string, place: MessagePlace): string {
+  lastTag = `~m${id}~p${text(place.position)}.${text(place.settled)}`;
+  lastPlace = place;
+  return lastTag;
 }
 
 export function settledTag(settled: number): string {
@@ -68,10 +74,6 @@ export function roundTag({ from, through, after, one }: RoundProgress, id?: stri
   const place = one === undefined ? '' : `~p${text(one)}.${text(from)}`;
   return `${message}~b${text(from)}.${text(through)}.${priority}.${text(position)}${place}`;
 }
-
-// One event is looked at for every stream that gets it, one after the other.
-let lastTag = '';
-let lastPlace: MessagePlace | undefined;
 
 /** Undefined for the tag of an event that is no message. */
 export function placeIn(tag: string): MessagePlace | undefined {
