@@ -7,8 +7,9 @@
  * commit on comes live to all of them. That holds until its maker says that it is done, or for a while where that never comes.
  */
 import type { MailboxHost } from '../core/mailbox.js';
+import type { TakenGroup } from './group-filter.js';
 import type { InboxStore, Reader } from './store.js';
-import type { StreamMailbox, TakenGroup } from './stream-mailbox.js';
+import type { StreamMailbox } from './stream-mailbox.js';
 import type { GroupNotice, SubscriptionKey } from './user-notice.js';
 
 /** How long streams are open for a subscription whose maker says no more, in ms. */
@@ -169,7 +170,7 @@ export class GroupChanges {
         if (stream.filter.delete(group, tenantId)) this.#host.removeTopic(stream.clientId, group);
         return;
       }
-      stream.filter.set(group, tenantId, taken.eventTypes);
+      stream.filter.set(taken);
       await this.#join(stream, [group]);
     });
   }
@@ -202,6 +203,7 @@ export class GroupChanges {
         group,
         tenantId,
         eventTypes: isAll ? undefined : [...(known?.eventTypes ?? []), ...eventTypes],
+        since: known?.since,
       });
     }
     return [...all.values()];

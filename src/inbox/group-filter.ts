@@ -7,9 +7,21 @@
  */
 import type { Subscription } from './store.js';
 
+/** A subscription; without `since` where it is about to be stored. */
+export type TakenGroup = Pick<Subscription, 'group' | 'tenantId' | 'eventTypes'> & {
+  readonly since?: number | undefined;
+};
+
+interface Taken {
+  /** Undefined for all. */
+  readonly types: ReadonlySet<string> | undefined;
+  /** Messages above this position: the bus may have older ones, in its history, or published late by who took over from a node. */
+  readonly since: number;
+}
+
 export class GroupFilter {
-  /** By group, then by the tenant of the subscription: the types, undefined for all. */
-  readonly #groups = new Map<string, Map<string, ReadonlySet<string> | undefined>>();
+  /** By group, then by the tenant of the subscription. */
+  readonly #groups = new Map<string, Map<string, Taken>>();
   readonly #hasOwn: (topic: string) => boolean;
 
   /** `hasOwn`: whether the stream has a topic by the application's word; asked at delivery, for that may change. */
@@ -21,18 +33,18 @@ export class GroupFilter {
     return [...this.#groups.keys()];
   }
 
-  set(group: string, tenantId: string, eventTypes: readonly string[] | undefined): void {
-    const tenants = this.#groups.get(group) ?? new Map<string, ReadonlySet<string> | undefined>();
-    tenants.set(tenantId, eventTypes === undefined ? undefined : new Set(eventTypes));
+  set({ group, tenantId, eventTypes, since = 0 }: TakenGroup): void {
+    const tenants = this.#groups.get(group) ?? new Map<string, Taken>();
+    tenants.set(tenantId, { types: eventTypes === undefined ? undefined : new Set(eventTypes), since });
     this.#groups.set(group, tenants);
   }
 
-  /** What it takes of the group already, and these. */
+  /** What it takes of the group already, and these types. */
   widen(group: string, tenantId: string, eventTypes: readonly string[] | undefined): void {
-    const tenants = this.#groups.get(group);
-    const known = tenants?.get(tenantId);
-    if (tenants?.has(tenantId) && known === undefined) return;
-    this.set(group, tenantId, eventTypes === undefined ? undefined : [...(known ?? []), ...eventTypes]);
+    const known = this.#groups.get(group)?.get(tenantId);
+    const isAll = eventTypes === undefined || (known !== undefined && known.types === undefined);
+    const types = isAll ? undefined : [...(known?.types ?? []), ...eventTypes];
+    this.set({ group, tenantId, eventTypes: types, since: known?.since });
   }
 
   /** True where no subscription needs the group's topic any more. */
@@ -44,17 +56,23 @@ export class GroupFilter {
   }
 
   /** Makes it exactly these; gives the groups whose topics no subscription needs any more. */
-  replace(subscriptions: readonly Pick<Subscription, 'group' | 'tenantId' | 'eventTypes'>[]): string[] {
+  replace(subscriptions: readonly TakenGroup[]): string[] {
     const before = this.groups;
     this.#groups.clear();
-    for (const { group, tenantId, eventTypes } of subscriptions) this.set(group, tenantId, eventTypes);
+    for (const one of subscriptions) this.set(one);
     return before.filter((group) => !this.#groups.has(group));
   }
 
-  /** `waits`: a subscription takes it, so it waits for the user. `live`: the stream gets it, but nothing waits. */
-  take(group: string, event: string): 'waits' | 'live' | 'no' {
+  /**
+   * What becomes of a message at `position`. `waits`: a subscription takes it, so it waits for the user. `live`: the stream gets it,
+   * but nothing waits.
+   */
+  take(group: string, event: string, position: number): 'waits' | 'live' | 'no' {
     const tenants = this.#groups.get(group);
-    if (tenants !== undefined) for (const types of tenants.values()) if (types?.has(event) ?? true) return 'waits';
+    if (tenants !== undefined) {
+      for (const { types, since } of tenants.values())
+        if (position > since && (types?.has(event) ?? true)) return 'waits';
+    }
     return this.#hasOwn(group) ? 'live' : 'no';
   }
 }

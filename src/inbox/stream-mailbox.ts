@@ -9,9 +9,9 @@
 import type { BusEvent } from '../core/event.js';
 import type { Mailbox, MailboxRequest, WaitingEvent } from '../core/mailbox.js';
 import { audienceOf } from '../core/topic.js';
-import { GroupFilter } from './group-filter.js';
+import { GroupFilter, type TakenGroup } from './group-filter.js';
 import { type CursorSections, cursorIn, placeIn, type RoundProgress, roundTag, settledTag } from './message-tag.js';
-import type { BacklogCursor, InboxStore, Reader, StoredMessage, Subscription } from './store.js';
+import type { BacklogCursor, InboxStore, Reader, StoredMessage } from './store.js';
 import type { Counted, CountedUser } from './unread.js';
 
 /** Messages read at once: at most, and before it is known how large they are. */
@@ -36,12 +36,6 @@ export interface StreamsHost {
   live(mailbox: StreamMailbox): void;
   closed(mailbox: StreamMailbox): void;
 }
-
-/** A subscription as a stream that connects is told of it. */
-export type TakenGroup = Pick<Subscription, 'group' | 'tenantId' | 'eventTypes'> & {
-  /** Messages up to this position are from before it; absent where that is not known, as of one that is just being made. */
-  readonly since?: number | undefined;
-};
 
 export class StreamMailbox implements Mailbox, Counted {
   readonly reader: Reader;
@@ -71,9 +65,6 @@ export class StreamMailbox implements Mailbox, Counted {
   #pageSize = FIRST_PAGE;
   /** What came out of the bus's history: one that was published again, after a node's death, stands there twice. */
   #replayed: Set<number> | undefined = undefined;
-  /** As they were at the connect. */
-  #subscriptions: readonly TakenGroup[] = [];
-  readonly #hasOwnTopic: (topic: string) => boolean;
   /** What its client says that it has. */
   readonly #said: CursorSections;
   /** Its client says nothing of messages, or what cannot be. */
@@ -88,7 +79,6 @@ export class StreamMailbox implements Mailbox, Counted {
     this.clientId = clientId;
     this.device = device;
     this.filter = new GroupFilter(hasOwnTopic);
-    this.#hasOwnTopic = hasOwnTopic;
     this.#said = cursorIn(sections);
   }
 
@@ -102,8 +92,7 @@ export class StreamMailbox implements Mailbox, Counted {
   }
 
   async topics(): Promise<readonly string[]> {
-    this.#subscriptions = await this.#host.subscriptionsOf(this.reader);
-    for (const { group, tenantId, eventTypes } of this.#subscriptions) this.filter.set(group, tenantId, eventTypes);
+    for (const one of await this.#host.subscriptionsOf(this.reader)) this.filter.set(one);
     // Not before: reading them starts the inbox, and with that this node knows what is settled.
     await this.#hear(this.#said);
     return this.filter.groups;
@@ -153,13 +142,10 @@ export class StreamMailbox implements Mailbox, Counted {
     const place = event.tag === undefined ? undefined : placeIn(event.tag);
     if (place === undefined) return false;
     const audience = audienceOf(event.key);
-    const take = audience.kind === 'topic' ? this.filter.take(audience.topic, event.event) : 'waits';
-    if (take !== 'waits') return take === 'no';
     const { position } = place;
+    const take = audience.kind === 'topic' ? this.filter.take(audience.topic, event.event, position) : 'waits';
+    if (take !== 'waits') return take === 'no';
     if (position <= this.#through || position === this.#one) return true;
-    if (audience.kind === 'topic' && this.#isFromBefore(audience.topic, event.event, position)) {
-      return !this.#hasOwnTopic(audience.topic);
-    }
     this.hasNews = true;
     if (position > this.newest) this.newest = position;
     if (!this.isLive) {
@@ -203,20 +189,6 @@ export class StreamMailbox implements Mailbox, Counted {
     const newest = Math.max(settled, position, round?.through ?? 0);
     const head = newest < this.#host.settled ? this.#host.settled : await this.#host.store.head();
     if (newest <= Math.max(head, this.#host.settled)) this.#believe(said, head);
-  }
-
-  /**
-   * The bus's history of a group goes back further than a subscription to it. Where one takes the type that is not known from
-   * when, the message is not from before; any that came since the connect is younger than those of then.
-   */
-  #isFromBefore(group: string, event: string, position: number): boolean {
-    let isFromBefore = false;
-    for (const one of this.#subscriptions) {
-      if (one.group !== group || !(one.eventTypes?.includes(event) ?? true)) continue;
-      if (one.since === undefined || one.since < position) return false;
-      isFromBefore = true;
-    }
-    return isFromBefore;
   }
 
   #believe({ settled, position, round }: CursorSections, head: number): void {
