@@ -11,6 +11,7 @@ import path from 'node:path';
 import { SseError } from '../core/errors.js';
 import { type Driver, isBusy, isCorrupt, isForbidden, messageOf, type SqliteDatabase } from './sqlite-driver.js';
 import { APPLICATION_ID, checkHeader, refusal } from './sqlite-header.js';
+import { beginOpening, hold, isHeld, isLockedHere } from './sqlite-held.js';
 import { checkTables, createTables, SCHEMA_VERSION } from './sqlite-schema.js';
 
 /** Files above this are not checked page by page at start: it would take seconds. */
@@ -18,12 +19,8 @@ const CHECKED_BYTES = 256 * 1024 * 1024;
 
 const LOCK_RETRY_MS = 50;
 
-/**
- * The files that this process has open, by device and inode. To look at one of them would end its lock: the operating
- * system lets go of all locks of a process on a file when that closes any descriptor of it (fcntl(2)).
- */
-const held = new Set<string>();
-const heldBy = new WeakMap<SqliteDatabase, string>();
+/** What to do when a database of ours was closed. */
+const releases = new WeakMap<SqliteDatabase, () => void>();
 
 /** How much of what `publish` resolved for survives a power cut; a crash of the process alone loses nothing in any. */
 export type SqliteSynchronous = 'full' | 'normal' | 'off';
@@ -40,7 +37,7 @@ export interface FileOptions {
  * Opens `file`, or makes it.
  *
  * @throws {SseError} `SSE_ERR_HISTORY_UNUSABLE` where it is no history file, damaged, of a newer version, beside a log that is
- * another's, or where it may not be written; `SSE_ERR_BUS_UNAVAILABLE` where another process, or bus of this one, holds it.
+ * another's, or where it may not be written; `SSE_ERR_BUS_UNAVAILABLE` where another process, or anything of this one, holds it.
  */
 export async function openFile(driver: Driver, options: FileOptions): Promise<SqliteDatabase> {
   const deadline = performance.now() + options.lockTimeout;
@@ -51,10 +48,9 @@ export async function openFile(driver: Driver, options: FileOptions): Promise<Sq
       const { file } = options;
       if (!isBusy(error)) throw asRefusal(file, error);
       if (performance.now() >= deadline) {
-        const holder = isHeld(file) ? 'another bus of this process' : 'another process';
         throw new SseError(
           'SSE_ERR_BUS_UNAVAILABLE',
-          `${file} is in use by ${holder}: one history file serves one bus of one process; stop the other, or give this one a file of its own`,
+          `${file} is in use by ${holderOf(file)}: one history file serves one bus of one process; stop the other, or give this one a file of its own`,
           { cause: error },
         );
       }
@@ -74,23 +70,31 @@ export function closeFile(db: SqliteDatabase): void {
   } catch {
     // A full disk: the log stays beside the file, and the next start reads it.
   } finally {
-    held.delete(heldBy.get(db) ?? '');
     db.close();
+    releases.get(db)?.();
   }
 }
 
-/** The name by which the operating system knows a file; undefined where there is none. */
-function identityOf(file: string): string | undefined {
-  const stat = statSync(file, { bigint: true, throwIfNoEntry: false });
-  return stat && `${stat.dev}:${stat.ino}`;
+function holderOf(file: string): string {
+  if (isHeld(file)) return 'another bus of this process';
+  return isLockedHere(file) ? 'another thread, or another connection, of this process' : 'another process';
 }
 
-function isHeld(file: string): boolean {
-  return held.has(identityOf(file) ?? '');
-}
-
-function open(driver: Driver, { file, tablePrefix, synchronous }: FileOptions): SqliteDatabase {
+/** Asks before anything is opened: what has the file open would lose its lock when that is closed. */
+function open(driver: Driver, options: FileOptions): SqliteDatabase {
+  const { file } = options;
   if (isHeld(file)) throw busy();
+  const endOpening = beginOpening(file);
+  if (endOpening === undefined) throw busy();
+  try {
+    if (isLockedHere(file)) throw busy();
+    return openFree(driver, options);
+  } finally {
+    endOpening();
+  }
+}
+
+function openFree(driver: Driver, { file, tablePrefix, synchronous }: FileOptions): SqliteDatabase {
   const isNew = checkHeader(file);
   if (!isNew) checkContent(driver, file, tablePrefix);
   const db = driver.open(file, { isReadOnly: false });
@@ -112,11 +116,7 @@ function open(driver: Driver, { file, tablePrefix, synchronous }: FileOptions): 
     if (!isNew) checkTables(db, tablePrefix);
     // Left by a read-only look at a log; with the lock held nobody uses it.
     rmSync(`${file}-shm`, { force: true });
-    const identity = identityOf(file);
-    if (identity !== undefined) {
-      held.add(identity);
-      heldBy.set(db, identity);
-    }
+    releases.set(db, hold(file));
     return db;
   } catch (error) {
     db.close();

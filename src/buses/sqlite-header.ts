@@ -5,7 +5,7 @@
  * SQLite itself replays any write-ahead log of the right name: nothing in a log says whose it is. Ours can be told: the
  * epoch stands in the file, and in nearly every transaction of its log.
  */
-import { closeSync, existsSync, openSync, readSync, rmSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { SseError } from '../core/errors.js';
 import { SCHEMA_VERSION } from './sqlite-schema.js';
 
@@ -20,17 +20,14 @@ const LOG_HEADER_BYTES = 32;
 const FRAME_HEADER_BYTES = 24;
 
 /**
- * Checks the file, and the log beside it if there is one. True where there is nothing yet.
+ * Checks the file, and the log beside it if there is one. True where there is nothing yet. Opens and closes both: not to be
+ * called while anything of this process has them open (sqlite-held.ts).
  *
  * @throws {SseError} `SSE_ERR_HISTORY_UNUSABLE`
  */
 export function checkHeader(file: string): boolean {
   const stat = statSync(file, { throwIfNoEntry: false });
   if (stat?.isFile() === false) throw refusal(file, 'it is not a file');
-  // SQLite makes its log there, and not all of its clients say what is wrong where they cannot.
-  const probe = `${file}-probe-${process.pid}`;
-  closeSync(openSync(probe, 'w'));
-  rmSync(probe);
   if (stat === undefined) return true;
   // To write, though nothing is written: SQLite would open what it may only read, and fail at the first event.
   const descriptor = openSync(file, 'r+');

@@ -255,26 +255,6 @@ describe('a file that another program holds locked', () => {
     expect(bus.head().sequence).toBe(100);
   });
 
-  test('a second bus of the same process is refused, and does not end the lock of the first', async () => {
-    const file = path.join(folderOfTest(), 'history.db');
-    const first = await started({ database: file });
-    await expect(started({ database: file })).rejects.toMatchObject({
-      code: 'SSE_ERR_BUS_UNAVAILABLE',
-      message: expect.stringContaining('another bus of this process'),
-    });
-    // Another process must be refused still.
-    const other = fork(path.join(root, 'test/buses/children/holder.mjs'), [file, '0'], { silent: true });
-    onTestFinished(() => void other.kill('SIGKILL'));
-    let said = '';
-    other.stderr?.on('data', (bytes) => {
-      said += bytes;
-    });
-    await until(() => other.exitCode !== null, 'the other process to give up', 15_000);
-    expect(said).toContain('SSE_ERR_BUS_UNAVAILABLE');
-    await first.publish(event('still mine'));
-    expect(first.head().sequence).toBe(1);
-  });
-
   test.each(drivers)(
     'a database of $name that is locked: publishes are rejected until it is free',
     async ({ open }) => {
