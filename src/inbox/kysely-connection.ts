@@ -9,10 +9,11 @@ import {
   isDuplicate,
   isSqliteBusy,
   isTransient,
+  mayBeRefused,
   type SqlConnection,
 } from './sql-connection.js';
 import type { SqlDialect } from './sql-dialect.js';
-import type { Result, Row, Statement, Work } from './sql-work.js';
+import { numberOf, type Result, type Row, type Statement, type Work } from './sql-work.js';
 
 interface KyselyResult {
   readonly rows: readonly unknown[];
@@ -94,7 +95,7 @@ export async function kyselyOver(dialect: 'postgres' | 'mysql', pool: unknown): 
 export async function kyselyExecutor(dialect: SqlDialect): Promise<Executor> {
   const { CompiledQuery } = await importKysely();
   return async (kysely, sql, parameters) => {
-    const query = CompiledQuery.raw(dialect.numbered(sql), parameters as unknown[]);
+    const query = CompiledQuery.raw(dialect.numbered(sql), dialect.bound(parameters) as unknown[]);
     const { rows, numAffectedRows, insertId } = await kysely.executeQuery(query);
     return { rows: rows as readonly Row[], changes: Number(numAffectedRows ?? 0), insertId: Number(insertId ?? 0) };
   };
@@ -107,6 +108,9 @@ export class KyselyConnection implements SqlConnection {
   readonly #dialect: SqlDialect;
   readonly #execute: Executor;
   #isNeverAtOnce = false;
+  #wasAtOnce = false;
+  /** Whether each statement is a transaction by itself; undefined: nobody has asked. */
+  #isAutocommit: boolean | undefined;
 
   constructor(kysely: KyselyLike, dialect: SqlDialect, execute: Executor) {
     // A plugin would rename our columns (CamelCasePlugin) or move our tables.
@@ -116,9 +120,10 @@ export class KyselyConnection implements SqlConnection {
   }
 
   async transaction<T>(mode: 'write' | 'read', work: () => Work<T>): Promise<T> {
+    const begin = mode === 'write' ? this.#dialect.begin : this.#dialect.beginRead;
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#kysely.connection().execute((connection) => this.#once(connection, mode, work));
+        return await this.#kysely.connection().execute((connection) => this.#once(connection, begin, work));
       } catch (error) {
         if (attempt === ATTEMPTS || !(isTransient(error) || isSqliteBusy(error))) throw error;
         // Those that met each other must not meet again.
@@ -128,7 +133,12 @@ export class KyselyConnection implements SqlConnection {
   }
 
   async each<T>(work: () => Work<T>): Promise<T> {
-    return this.#kysely.connection().execute((connection) => this.#run(connection, work()));
+    return this.#kysely.connection().execute(async (connection) => {
+      this.#isAutocommit ??= await this.#askSession(connection);
+      if (this.#isAutocommit) return this.#run(connection, work());
+      // The first statement has begun a transaction, which must not go back to the pool: it would see today's rows tomorrow.
+      return this.#once(connection, [], work);
+    });
   }
 
   async atOnce(make: () => Statement): Promise<Result | undefined> {
@@ -136,25 +146,42 @@ export class KyselyConnection implements SqlConnection {
     const { sql, parameters } = make();
     return this.#kysely.connection().execute(async (connection) => {
       try {
-        return await this.#execute(connection, sql, parameters);
+        const result = await this.#execute(connection, sql, parameters);
+        this.#wasAtOnce = true;
+        return result;
       } catch (error) {
         // On MariaDB its transaction is open still, wherever it failed or was killed. And a connection that is gone is known
         // to be when this is answered, before the pool has it back.
-        await this.#rollBack(connection);
+        const isConnected = await this.#rollBack(connection);
         if (cannotBeAtOnce(error)) this.#isNeverAtOnce = true;
-        else if (!isDuplicate(error) && !isTransient(error)) throw error;
+        else if (isDuplicate(error) || isTransient(error)) return undefined;
+        else if (!this.#wasAtOnce && isConnected && mayBeRefused(error)) this.#isNeverAtOnce = true;
+        else throw error;
         return undefined;
       }
     });
   }
 
-  async #once<T>(connection: KyselyLike, mode: 'write' | 'read', work: () => Work<T>): Promise<T> {
+  /** @throws {SseError} `SSE_ERR_INVALID_OPTION` where no text is safe in it */
+  async #askSession(connection: KyselyLike): Promise<boolean> {
+    const { askSession } = this.#dialect;
+    if (askSession === undefined) return true;
+    const { rows } = await this.#execute(connection, askSession, []);
+    if (String(rows[0]?.mode).includes('NO_BACKSLASH_ESCAPES')) {
+      throw new SseError(
+        'SSE_ERR_INVALID_OPTION',
+        'the connections of the pool have the sql_mode NO_BACKSLASH_ESCAPES, in which clients of MySQL do not escape text' +
+          ' right; take it out of sql_mode, of the server or where the pool sets it',
+      );
+    }
+    return numberOf(rows[0]?.autocommit ?? 1) !== 0;
+  }
+
+  async #once<T>(connection: KyselyLike, begin: readonly string[], work: () => Work<T>): Promise<T> {
     try {
-      for (const sql of mode === 'write' ? this.#dialect.begin : this.#dialect.beginRead) {
-        await this.#execute(connection, sql, []);
-      }
+      for (const sql of begin) await this.#execute(connection, sql, []);
       const result = await this.#run(connection, work());
-      await this.#execute(connection, 'COMMIT', []);
+      await this.#execute(connection, this.#dialect.commit, []);
       return result;
     } catch (error) {
       await this.#rollBack(connection);
@@ -162,11 +189,14 @@ export class KyselyConnection implements SqlConnection {
     }
   }
 
-  async #rollBack(connection: KyselyLike): Promise<void> {
+  /** Resolves to whether there was anybody to do it. */
+  async #rollBack(connection: KyselyLike): Promise<boolean> {
     try {
-      await this.#execute(connection, 'ROLLBACK', []);
+      await this.#execute(connection, this.#dialect.rollback, []);
+      return true;
     } catch {
       // The connection is broken: its transaction went with it, and the pool drops it.
+      return false;
     }
   }
 

@@ -5,9 +5,9 @@
  * It locks the row that numbers from its first step to its commit, so positions are given in the order of commits, here as in
  * sql-append.ts. A message that is there already undoes it as a whole; then the transaction there finds out which.
  */
-import type { Context } from './sql-append.js';
+import { type Context, findPositions } from './sql-append.js';
 import type { SqlConnection } from './sql-connection.js';
-import type { SqlDialectName } from './sql-dialect.js';
+import { SQL_DIALECTS, type SqlDialectName } from './sql-dialect.js';
 import { readersDue, rollUpAlone } from './sql-direct.js';
 import { fitsOneStatement } from './sql-message.js';
 import { SEQUENCE_ROW, type Tables } from './sql-schema.js';
@@ -53,14 +53,17 @@ const COLUMNS = ['position', 'node', 'receiver_type', 'slot', 'updated_at', ...o
 
 type AtOnce = (t: Tables, messages: readonly NewMessage[], node: string) => Statement;
 
-/** All rows in one parameter: cheaper for client and server than hundreds of them, or an array for each column. */
+/**
+ * All rows in one parameter: cheaper for client and server than hundreds of them, or an array for each column. It is text to
+ * the driver: some write what the server calls JSON as JSON, which it is already.
+ */
 const overPostgres: AtOnce = (t, messages, node) => ({
   sql:
     `WITH taken AS (UPDATE ${t.sequence} SET value = value + ? WHERE id = ${SEQUENCE_ROW} RETURNING value),` +
     ` stored AS (INSERT INTO ${t.message} (${COLUMNS})` +
     " SELECT taken.value - ? + r.place, ?, 'user', r.priority, r.created_at," +
     ` ${own.map((column) => `r.${column}`).join(', ')} FROM taken,` +
-    ` ROWS FROM (json_to_recordset(?) AS (${own.map((column) => `${column} ${OWN[column]}`).join(', ')}))` +
+    ` ROWS FROM (json_to_recordset((?::text)::json) AS (${own.map((column) => `${column} ${OWN[column]}`).join(', ')}))` +
     ` WITH ORDINALITY AS r (${own.join(', ')}, place))` +
     ' SELECT value FROM taken',
   parameters: [messages.length, messages.length, toStored(node), JSON.stringify(messages.map(rowOf))],
@@ -83,7 +86,7 @@ const overMariadb: AtOnce = (t, messages, node) => {
       'BEGIN NOT ATOMIC SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION READ WRITE;' +
       ` UPDATE ${t.sequence} SET value = LAST_INSERT_ID(value + ?) WHERE id = ${SEQUENCE_ROW};` +
       ` INSERT INTO ${t.message} (${COLUMNS}) VALUES ${rows.join(', ')};` +
-      ' COMMIT; SELECT LAST_INSERT_ID() AS value; END',
+      ` ${SQL_DIALECTS.mysql.commit}; SELECT LAST_INSERT_ID() AS value; END`,
     parameters,
   };
 };
@@ -113,7 +116,12 @@ export async function appendAtOnce(
 ): Promise<Appended[] | undefined> {
   const result = await connection.atOnce?.(() => STATEMENTS[context.dialect.name]!(context.t, messages, node));
   if (result === undefined) return undefined;
-  const first = lastPositionIn(result.rows) - messages.length + 1;
+  const last = lastPositionIn(result.rows);
+  // What is stored is stored, in whatever shape a driver gives the rows of a statement of statements.
+  const positions =
+    last > 0
+      ? messages.map((_, index) => last - messages.length + 1 + index)
+      : await connection.each(() => findPositions(context, messages));
   const readers = readersDue(messages);
   if (readers.length > 0) {
     try {
@@ -122,16 +130,15 @@ export async function appendAtOnce(
       // What is stored is stored: only counting takes longer, until a later message does it.
     }
   }
-  return messages.map(({ eventId }, index) => ({ eventId, position: first + index, isDuplicate: false }));
+  return messages.map(({ eventId }, index) => ({ eventId, position: positions[index]!, isDuplicate: false }));
 }
 
 function isPlain({ receiver, dedupKey }: NewMessage): boolean {
   return receiver.type === 'user' && dedupKey === undefined;
 }
 
+/** 0 where it is not to be found. */
 function lastPositionIn(rows: readonly Row[]): number {
   const [first] = rows as readonly (Row | readonly Row[])[];
-  const position = numberOf((Array.isArray(first) ? (first as readonly Row[])[0] : (first as Row | undefined))?.value);
-  if (position > 0) return position;
-  throw new TypeError('the driver does not give the rows of a statement of statements');
+  return numberOf((Array.isArray(first) ? (first as readonly Row[])[0] : (first as Row | undefined))?.value);
 }

@@ -87,6 +87,12 @@ class Known {
   }
 }
 
+/** Where `messages` are, which are all there. */
+export function* findPositions(context: Context, messages: readonly NewMessage[]): Work<number[]> {
+  const known = yield* findKnown(context, messages);
+  return messages.map((message) => known.find(message)!.position);
+}
+
 function* findKnown({ t }: Context, messages: readonly NewMessage[]): Work<Known> {
   const known = new Known();
   const columns = `SELECT event_id, position, tenant_id, dedup_key FROM ${t.message}`;

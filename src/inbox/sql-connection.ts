@@ -14,9 +14,9 @@ export interface SqlConnection {
   /** Runs statements one by one on one connection, without a transaction. */
   each<T>(work: () => Work<T>): Promise<T>;
   /**
-   * Makes and runs one statement that is a transaction by itself. Undefined where it left nothing behind and may succeed as a transaction:
-   * this server has no such statements, a row is there already, or another transaction came in between. Throws what the driver
-   * throws; whether it was done is not known then. Absent: there are no round trips to save.
+   * Makes and runs one statement that is a transaction by itself. Undefined where it left nothing behind and may succeed as a
+   * transaction: this server or driver has no such statements, a row is there already, or another transaction came in between.
+   * Throws what the driver throws; whether it was done is not known then. Absent: there are no round trips to save.
    */
   atOnce?(make: () => Statement): Promise<Result | undefined>;
 }
@@ -28,23 +28,34 @@ export const ATTEMPTS = 8;
 interface DriverError {
   readonly code?: unknown;
   readonly errno?: unknown;
+  readonly sqlState?: unknown;
   readonly errcode?: unknown;
   readonly message?: unknown;
 }
 
+/** Its SQLSTATE: `code` with pg, `errno` with Bun, `sqlState` with the clients of MySQL. */
+function stateOf({ sqlState, code, errno }: DriverError): string | undefined {
+  return [sqlState, code, errno].find((one): one is string => typeof one === 'string' && /^[0-9A-Z]{5}$/.test(one));
+}
+
 // PostgreSQL: serialization_failure, deadlock_detected. MySQL: ER_LOCK_DEADLOCK; MariaDB: ER_CHECKREAD.
 const TRY_AGAIN: ReadonlySet<unknown> = new Set(['40001', '40P01', 'ER_LOCK_DEADLOCK', 'ER_CHECKREAD']);
+/** ER_LOCK_DEADLOCK, ER_CHECKREAD, ER_CANT_CHANGE_TX_CHARACTERISTICS. */
+const TRY_AGAIN_NUMBERS: ReadonlySet<unknown> = new Set([1213, 1020, 1568]);
 
-/** True where the whole transaction was undone for the sake of another. */
+/**
+ * True where the whole transaction was undone for the sake of another, or could not begin because its connection was in one
+ * that somebody else had left open: it is not any more.
+ */
 export function isTransient(error: unknown): boolean {
-  const { code, errno } = (error ?? {}) as DriverError;
-  return TRY_AGAIN.has(code) || errno === 1213 || errno === 1020;
+  const answer = (error ?? {}) as DriverError;
+  return TRY_AGAIN.has(answer.code) || TRY_AGAIN.has(stateOf(answer)) || TRY_AGAIN_NUMBERS.has(answer.errno);
 }
 
 /** True where a row was there already: unique_violation of PostgreSQL, ER_DUP_ENTRY of MySQL. */
 export function isDuplicate(error: unknown): boolean {
-  const { code, errno } = (error ?? {}) as DriverError;
-  return code === '23505' || errno === 1062;
+  const answer = (error ?? {}) as DriverError;
+  return stateOf(answer) === '23505' || answer.errno === 1062;
 }
 
 /**
@@ -52,8 +63,33 @@ export function isDuplicate(error: unknown): boolean {
  * PostgreSQL: read_only_sql_transaction; serialization_failure, which there is none of at READ COMMITTED. MySQL: ER_PARSE_ERROR.
  */
 export function cannotBeAtOnce(error: unknown): boolean {
-  const { code, errno } = (error ?? {}) as DriverError;
-  return code === '25006' || code === '40001' || errno === 1064;
+  const answer = (error ?? {}) as DriverError;
+  // MySQL has a deadlock in the same class.
+  if (typeof answer.errno === 'number') return answer.errno === 1064;
+  return ['25006', '40001'].includes(stateOf(answer) ?? '');
+}
+
+/**
+ * Classes of SQLSTATE that say nothing about a statement as such: connections, constraints, transactions undone, lack of
+ * memory or disk, locks, an end from outside (57 of PostgreSQL, 70 of MySQL), the system, faults of the server.
+ */
+const NOT_THE_STATEMENT: ReadonlySet<string> = new Set(['08', '23', '40', '53', '55', '57', '58', '70', 'XX']);
+/**
+ * The same, of those that MySQL has no class for: ER_DISK_FULL, ER_RECORD_FILE_FULL, ER_ERROR_DURING_COMMIT,
+ * ER_LOCK_WAIT_TIMEOUT, ER_OPTION_PREVENTS_STATEMENT, ER_READ_ONLY_MODE, ER_QUERY_TIMEOUT.
+ */
+const NOT_THE_STATEMENT_NUMBERS: ReadonlySet<unknown> = new Set([1021, 1114, 1180, 1205, 1290, 1836, 3024]);
+
+/**
+ * True where a statement that has never succeeded may have been refused for what it is: a syntax or a way to pass parameters
+ * that this server or this driver does not have, under whatever number. Nothing was done then; of an error that is not the
+ * server's, such as a client's deadline, nobody knows that.
+ */
+export function mayBeRefused(error: unknown): boolean {
+  const answer = (error ?? {}) as DriverError;
+  const state = stateOf(answer);
+  if (state === undefined && typeof answer.errno !== 'number') return false;
+  return !NOT_THE_STATEMENT.has(state?.slice(0, 2) ?? '') && !NOT_THE_STATEMENT_NUMBERS.has(answer.errno);
 }
 
 /** True where another connection has an SQLite file, or this handle is in a transaction of the application's. */

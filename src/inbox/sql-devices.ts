@@ -166,7 +166,10 @@ function* markSent({ t }: Context, moves: readonly Move[], now: number): Work<vo
   }
 }
 
-/** Forgets what is too much of the users who have a new device. */
+/**
+ * Forgets what is too much of the users who have a new device. Without a lock: where two nodes add one at the same time, neither
+ * counts the other's, and one more stays until the next new device.
+ */
 function* trim({ t }: Context, moves: readonly Move[], maxDevices: number): Work<void> {
   const owners = new Map<string, readonly string[]>();
   for (const { key, from } of moves)

@@ -12,6 +12,11 @@ export interface SqlDialect {
   readonly begin: readonly string[];
   /** Begins one that sees one state of the database from its first to its last statement. */
   readonly beginRead: readonly string[];
+  /** MySQL's sessions may be set to begin the next transaction, or to end the connection, with each of the two. */
+  readonly commit: string;
+  readonly rollback: string;
+  /** Asks what a session is set to, where that makes a difference: `mode` (see `sql_mode` of MySQL) and `autocommit`. */
+  readonly askSession: string | undefined;
   /** Behind a SELECT: keeps the rows for this transaction; SQLite has one writer anyway. */
   readonly forUpdate: string;
   /** The same, for several at once. */
@@ -34,6 +39,8 @@ export interface SqlDialect {
   readonly hasReturning: boolean;
   /** Text as the driver needs it. */
   numbered(sql: string): string;
+  /** Parameters as the driver needs them. */
+  bound(parameters: readonly unknown[]): readonly unknown[];
   /** Behind an INSERT: what happens to a row whose `key` is there. `assign` gives `column = expression`. */
   upsert(table: string, key: readonly string[], assignments: readonly Assignment[]): string;
 }
@@ -70,11 +77,22 @@ function numbered(sql: string): string {
   return text;
 }
 
+/**
+ * Text as bytes. mysql2 writes parameters into the statement, text with backslashes before its quotes, whether the session
+ * knows these for escapes or not (NO_BACKSLASH_ESCAPES); bytes as hexadecimal digits, which nothing can end too early.
+ */
+function asBytes(parameters: readonly unknown[]): readonly unknown[] {
+  return parameters.map((value) => (typeof value === 'string' ? Buffer.from(value) : value));
+}
+
 export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object.freeze({
   sqlite: {
     name: 'sqlite',
     begin: ['BEGIN IMMEDIATE'],
     beginRead: ['BEGIN'],
+    commit: 'COMMIT',
+    rollback: 'ROLLBACK',
+    askSession: undefined,
     forUpdate: '',
     forShare: '',
     nameType: 'TEXT',
@@ -88,12 +106,16 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     tableSuffix: '',
     indexIfNew: 'IF NOT EXISTS ',
     numbered: (sql) => sql,
+    bound: (parameters) => parameters,
     upsert: onConflict,
   },
   postgres: {
     name: 'postgres',
     begin: ['BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE'],
     beginRead: ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY'],
+    commit: 'COMMIT',
+    rollback: 'ROLLBACK',
+    askSession: undefined,
     forUpdate: ' FOR UPDATE',
     forShare: ' FOR SHARE',
     nameType: 'TEXT COLLATE "C"',
@@ -107,12 +129,16 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     tableSuffix: '',
     indexIfNew: 'IF NOT EXISTS ',
     numbered,
+    bound: (parameters) => parameters,
     upsert: onConflict,
   },
   mysql: {
     name: 'mysql',
     begin: ['SET TRANSACTION ISOLATION LEVEL READ COMMITTED', 'START TRANSACTION READ WRITE'],
     beginRead: ['SET TRANSACTION ISOLATION LEVEL REPEATABLE READ', 'START TRANSACTION READ ONLY'],
+    commit: 'COMMIT AND NO CHAIN NO RELEASE',
+    rollback: 'ROLLBACK AND NO CHAIN NO RELEASE',
+    askSession: 'SELECT @@sql_mode AS mode, @@autocommit AS autocommit',
     forUpdate: ' FOR UPDATE',
     forShare: ' LOCK IN SHARE MODE',
     // 256 UTF-16 units have at most 768 bytes. Every text collation but the newest takes "a" and "a " for one.
@@ -127,6 +153,7 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     tableSuffix: ' ENGINE=InnoDB',
     indexIfNew: '',
     numbered: (sql) => sql,
+    bound: asBytes,
     upsert: (_table, _key, assignments) => {
       const set = assignments.map((one) => assignment(one, one.column, `VALUES(${one.column})`));
       return ` ON DUPLICATE KEY UPDATE ${set.join(', ')}`;

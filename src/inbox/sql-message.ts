@@ -45,8 +45,11 @@ export const ENVELOPE = Object.keys(outboxColumns).join(', ');
 
 /** Rows of one INSERT: few different statements, which SQLite keeps prepared. */
 const ROWS = [64, 16, 4, 1];
-/** Bytes of data in one INSERT, roughly: MySQL refuses packets above `max_allowed_packet` (16 MiB by default). */
-const BYTES = 4 * 2 ** 20;
+/**
+ * What one INSERT may have by {@link sizeOf}: MySQL refuses packets above `max_allowed_packet` (16 MiB by default), and has text
+ * as hexadecimal digits, up to six for a UTF-16 unit.
+ */
+const SIZE = 2 * 2 ** 20;
 
 const texts = new Map<string, string>();
 
@@ -62,7 +65,7 @@ export function* insertStatement<T extends { readonly message: NewMessage }>(
   const values = Object.values(columns);
   for (let done = 0; done < rows.length; ) {
     const fitting = ROWS.filter((size) => size <= rows.length - done);
-    const count = fitting.find((size) => size === 1 || bytesOf(rows, done, done + size) <= BYTES)!;
+    const count = fitting.find((size) => size === 1 || sizeOfRows(rows, done, done + size) <= SIZE)!;
     const key = `${insert} ${table} ${count}`;
     let sql = texts.get(key);
     if (sql === undefined) {
@@ -80,15 +83,20 @@ export function* insertStatement<T extends { readonly message: NewMessage }>(
 
 /** Whether one INSERT may have all of them. */
 export function fitsOneStatement(messages: readonly NewMessage[]): boolean {
-  let bytes = 0;
-  for (const { data } of messages) bytes += data.length * 2;
-  return bytes <= BYTES;
+  let size = 0;
+  for (const message of messages) size += sizeOf(message);
+  return size <= SIZE;
 }
 
-function bytesOf(rows: readonly { readonly message: NewMessage }[], from: number, to: number): number {
-  let bytes = 0;
-  for (let i = from; i < to; i++) bytes += rows[i]!.message.data.length * 2;
-  return bytes;
+function sizeOfRows(rows: readonly { readonly message: NewMessage }[], from: number, to: number): number {
+  let size = 0;
+  for (let i = from; i < to; i++) size += sizeOf(rows[i]!.message);
+  return size;
+}
+
+/** UTF-16 units, but for what is short. */
+function sizeOf({ data, event, receiver }: NewMessage): number {
+  return data.length + event.length + receiver.name.length + receiver.tenantId.length;
 }
 
 export function newMessageOf(row: Row): NewMessage {

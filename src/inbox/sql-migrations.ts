@@ -75,9 +75,9 @@ function* run(dialect: SqlDialect, prefix: string): Work<void> {
 
 /** MySQL commits with every CREATE, so a lock of a transaction would be gone with the first. */
 function* withMysqlLock(dialect: SqlDialect, prefix: string): Work<void> {
-  const name = `sse-broker ${prefix}`;
   // Locks are the server's, not the database's.
-  const [row] = yield* select(`SELECT GET_LOCK(CONCAT(?, ' ', SHA1(DATABASE())), ${LOCK_SECONDS}) AS got`, name);
+  const name = `CONCAT('sse-broker ${prefix} ', SHA1(DATABASE()))`;
+  const [row] = yield* select(`SELECT GET_LOCK(${name}, ${LOCK_SECONDS}) AS got`);
   if (numberOf(row?.got) !== 1) {
     throw new SseError(
       'SSE_ERR_STORE_UNAVAILABLE',
@@ -87,6 +87,6 @@ function* withMysqlLock(dialect: SqlDialect, prefix: string): Work<void> {
   try {
     yield* run(dialect, prefix);
   } finally {
-    yield* select("SELECT RELEASE_LOCK(CONCAT(?, ' ', SHA1(DATABASE()))) AS done", name);
+    yield* select(`SELECT RELEASE_LOCK(${name}) AS done`);
   }
 }

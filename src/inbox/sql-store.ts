@@ -121,6 +121,10 @@ export class SqlStore implements InboxStore {
     return migrationStatements(SQL_DIALECTS[dialect], prefix);
   }
 
+  /**
+   * @throws {SseError} `SSE_ERR_INVALID_OPTION` where the connections of a MySQL pool have the sql_mode NO_BACKSLASH_ESCAPES;
+   * `SSE_ERR_STORE_UNUSABLE` where the tables are of a newer version
+   */
   async start(): Promise<void> {
     this.#migrated ??= this.#guarded(async (connection) => migrate(connection, this.#context.dialect, this.#prefix));
     try {

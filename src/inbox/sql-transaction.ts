@@ -49,7 +49,7 @@ export async function runnerOf(tx: unknown, dialect: SqlDialect): Promise<Run> {
   const connection = (promised ? (candidate.promise as () => unknown).call(tx) : tx) as {
     query(sql: string, parameters: readonly unknown[]): Promise<unknown>;
   };
-  return ({ sql, parameters }) => connection.query(dialect.numbered(sql), parameters);
+  return ({ sql, parameters }) => connection.query(dialect.numbered(sql), dialect.bound(parameters));
 }
 
 const CONNECTIONS = { sqlite: 'database handle', postgres: 'client of pg', mysql: 'connection of mysql2' } as const;
