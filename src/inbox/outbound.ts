@@ -4,11 +4,14 @@
  *
  * Everything that gives positions goes through one lane, one at a time: so this node publishes in their order, and can say
  * with each message up to which position all are out. What is stored and could not be published is tried again until it is;
- * if the process dies before, other nodes do it (see relay.ts).
+ * if the process dies before, other nodes do it (see relay.ts). What is stored although the store said that it failed is
+ * looked for, and published like all else (see in-doubt.ts).
  */
 import { isThenable } from '../core/diagnostics.js';
+import { isSseError, SseError } from '../core/errors.js';
 import type { MailboxHost } from '../core/mailbox.js';
 import type { AudienceKind } from '../core/sender.js';
+import { InDoubt } from './in-doubt.js';
 import { messageTag } from './message-tag.js';
 import type { Appended, InboxStore, NewMessage, StoredMessage } from './store.js';
 
@@ -17,6 +20,8 @@ const BATCH_MESSAGES = 256;
 const BATCH_CHARS = 1024 * 1024;
 /** How long until what the bus refused is tried again, in ms. */
 const RETRY_MS = 500;
+/** The same for what may be stored or not, where it stays so. */
+const MAX_LOOK_MS = 8_000;
 
 const KINDS = { user: 'user', group: 'topic', everybody: 'everybody' } as const satisfies Record<string, AudienceKind>;
 
@@ -58,7 +63,13 @@ export class Outbound {
   /** What the bus would not take, to be tried again. */
   #refused: Refused[] = [];
   #retry: NodeJS.Timeout | undefined = undefined;
+  /** What may be stored or not. */
+  readonly #doubt: InDoubt;
+  #look: NodeJS.Timeout | undefined = undefined;
+  #lookMs = RETRY_MS;
   #isClosed = false;
+  /** What the append under way stores comes above this; Infinity where there is none. */
+  #givenBefore = Number.POSITIVE_INFINITY;
   /** The newest position that this node has stored. */
   #newest = 0;
   /** Up to where the other nodes have published everything. */
@@ -68,6 +79,7 @@ export class Outbound {
     this.#store = store;
     this.#host = host;
     this.#started = started;
+    this.#doubt = new InDoubt(store, host.clock, (error) => host.report(error));
   }
 
   /** Stores and publishes; resolves to the id, which is that of an earlier message where this one is a duplicate. */
@@ -90,7 +102,7 @@ export class Outbound {
 
   /** Publishes what was stored by somebody else, in the lane; resolves when it is out, or is sure to be tried again. */
   async publishOthers(messages: readonly StoredMessage[], done: Done): Promise<void> {
-    const sorted = [...messages].sort((a, b) => a.position - b.position);
+    const sorted = byPosition(messages);
     await this.#publish(
       sorted,
       sorted.map(({ position }) => position),
@@ -100,8 +112,12 @@ export class Outbound {
 
   /** Everything that this node stored up to here is published. */
   get publishedThrough(): number {
-    const first = this.#firstUnpublished();
-    return first === Number.POSITIVE_INFINITY ? this.#newest : Math.min(this.#newest, first - 1);
+    return Math.min(this.#newest, this.#firstUnpublished() - 1, this.#knownThrough);
+  }
+
+  /** Something may be stored that this node does not know of, and would have to publish. */
+  get isInDoubt(): boolean {
+    return !this.#doubt.isEmpty;
   }
 
   /** Says up to where other nodes have published all; Infinity where there are none. */
@@ -111,7 +127,8 @@ export class Outbound {
 
   /** Every message up to here is published, whoever stored it. */
   settledBefore(position: number): number {
-    return Math.max(0, Math.min(position - 1, this.#firstUnpublished() - 1, this.#othersThrough));
+    const through = Math.min(this.#othersThrough, this.#knownThrough);
+    return Math.max(0, Math.min(position - 1, this.#firstUnpublished() - 1, through));
   }
 
   /** When all that was sent is stored, and given to the bus once. */
@@ -119,9 +136,16 @@ export class Outbound {
     // What was sent in this turn comes into the lane with the next.
     await new Promise((resolve) => setImmediate(resolve));
     await new Promise((resolve) => setImmediate(resolve));
-    await this.exclusively(async () => {});
+    // Where it cannot look now, others do when the lease is over.
+    await this.exclusively(() => this.#settleDoubt()).catch(() => {});
     this.#isClosed = true;
     clearTimeout(this.#retry);
+    clearTimeout(this.#look);
+  }
+
+  /** Whatever this node has stored up to here, it knows of. */
+  get #knownThrough(): number {
+    return Math.min(this.#doubt.through, this.#givenBefore);
   }
 
   #firstUnpublished(): number {
@@ -156,12 +180,12 @@ export class Outbound {
     this.#isScheduled = false;
     while (this.#waiting.length > 0) {
       const batch = this.#takeBatch();
+      const messages = batch.map(({ message }) => message);
       let appended: readonly Appended[];
       try {
-        appended = await this.#store.append(
-          batch.map(({ message }) => message),
-          this.#host.nodeId,
-        );
+        // First what is older. And where the store cannot be asked, this batch need not come into doubt, too.
+        if (this.isInDoubt) void this.#publishFound(await this.#doubt.look({ isShort: true }));
+        appended = await this.#append(messages);
       } catch (error) {
         for (const { reject } of batch) reject(error);
         continue;
@@ -170,19 +194,91 @@ export class Outbound {
       const positions: number[] = [];
       for (let i = 0; i < appended.length; i++) {
         if (appended[i]!.isDuplicate) continue;
-        stored.push(batch[i]!.message);
+        stored.push(messages[i]!);
         positions.push(appended[i]!.position);
       }
-      this.figures.stored += stored.length;
       this.figures.duplicates += appended.length - stored.length;
-      this.#newest = Math.max(this.#newest, positions.at(-1) ?? 0);
-      const isOut = this.#publish(stored, positions, undefined);
-      const settle = (): void => {
-        for (let i = 0; i < batch.length; i++) batch[i]!.resolve(appended[i]!.eventId);
-      };
+      // What was in doubt may have been stored between this batch and the one before.
+      const isOut = this.isInDoubt
+        ? this.#publishFound([
+            ...(await this.#foundAfter(appended)),
+            ...stored.map((message, i) => ({ ...message, position: positions[i]! })),
+          ])
+        : this.#publishStored(stored, positions);
       // Not awaited here: the next transaction need not wait for the bus.
-      isOut.then(settle, settle);
+      void isOut.then(() => this.#settle(batch, appended));
     }
+  }
+
+  #settle(batch: readonly Waiting[], appended: readonly Appended[]): void {
+    for (let i = 0; i < batch.length; i++) {
+      const { eventId, isDuplicate } = appended[i]!;
+      // The first is stored, and could not be read to be published: whoever asks again makes sure that it is.
+      if (isDuplicate && this.#doubt.has(eventId)) batch[i]!.reject(notYetOut());
+      else batch[i]!.resolve(eventId);
+    }
+  }
+
+  async #append(messages: readonly NewMessage[]): Promise<Appended[]> {
+    const others = Number.isFinite(this.#othersThrough) ? this.#othersThrough : 0;
+    this.#givenBefore = Math.max(this.#newest, others);
+    try {
+      return await this.#store.append(messages, this.#host.nodeId);
+    } catch (error) {
+      // What refused it is done with it; what could not be reached may have stored it, or do it yet.
+      const isRefused = isSseError(error) && error.code !== 'SSE_ERR_STORE_UNAVAILABLE';
+      if (!isRefused) {
+        this.#doubt.add(messages, this.#givenBefore);
+        this.#lookMs = RETRY_MS;
+        this.#lookLater();
+      }
+      throw error;
+    } finally {
+      this.#givenBefore = Number.POSITIVE_INFINITY;
+    }
+  }
+
+  /** What was in doubt and is stored, as is known after an append. */
+  async #foundAfter(appended: readonly Appended[]): Promise<StoredMessage[]> {
+    const isNeeded = appended.some(({ eventId, isDuplicate }) => isDuplicate && this.#doubt.has(eventId));
+    try {
+      return await this.#doubt.look({ isShort: !isNeeded });
+    } catch {
+      // The next look will tell; what was just stored does not wait for it.
+      return [];
+    }
+  }
+
+  /** Publishes what was in doubt and is stored; in the lane. */
+  async #settleDoubt(): Promise<void> {
+    void this.#publishFound(await this.#doubt.look({ isShort: false }));
+  }
+
+  #lookLater(): void {
+    if (this.#isClosed || this.#look !== undefined || this.#doubt.isEmpty) return;
+    const pause = this.#lookMs * (0.75 + Math.random() / 2);
+    this.#lookMs = Math.min(this.#lookMs * 2, MAX_LOOK_MS);
+    this.#look = setTimeout(() => {
+      // A store that cannot be asked is reported by those who ask it all the time, see relay.ts.
+      const done = this.exclusively(() => this.#settleDoubt()).catch(() => {});
+      void done.then(() => {
+        this.#look = undefined;
+        this.#lookLater();
+      });
+    }, pause).unref();
+  }
+
+  #publishFound(messages: readonly StoredMessage[]): Promise<void> {
+    const sorted = byPosition(messages);
+    const positions = sorted.map(({ position }) => position);
+    return this.#publishStored(sorted, positions);
+  }
+
+  /** What this node has stored, by position. */
+  #publishStored(messages: readonly NewMessage[], positions: readonly number[]): Promise<void> {
+    this.figures.stored += messages.length;
+    this.#newest = Math.max(this.#newest, positions.at(-1) ?? 0);
+    return this.#publish(messages, positions, undefined);
   }
 
   #takeBatch(): Waiting[] {
@@ -266,3 +362,12 @@ export class Outbound {
     });
   }
 }
+
+function notYetOut(): SseError {
+  const text =
+    'the message that this one is a duplicate of is stored, and could not be read to be published; send it again';
+  return new SseError('SSE_ERR_STORE_UNAVAILABLE', text);
+}
+
+const byPosition = (messages: readonly StoredMessage[]): StoredMessage[] =>
+  [...messages].sort((a, b) => a.position - b.position);

@@ -91,7 +91,9 @@ export class Relay {
     await this.#running;
     await this.#saying;
     await this.#say();
-    await this.#store.renewNode(this.#host.nodeId, this.#outbound.publishedThrough, 0);
+    // What may still come to be stored is for others only while this node is not forgotten: its lease is over now.
+    const leaseUntil = this.#outbound.isInDoubt ? this.#host.clock.now() : 0;
+    await this.#store.renewNode(this.#host.nodeId, this.#outbound.publishedThrough, leaseUntil);
   }
 
   async #look(): Promise<void> {

@@ -173,7 +173,8 @@ export class UnreadCounters {
         this.#tell(user, unread);
       }
     } catch (error) {
-      // The next change, or the refresh, tries again.
+      // The next change, or the refresh, tries again; where one came meanwhile, the next tick.
+      if (user.isDirty) user.refreshAt = this.#host.clock.now();
       user.isDirty = false;
       user.expiresAt = undefined;
       if (!this.#isClosed) this.#host.report(error);

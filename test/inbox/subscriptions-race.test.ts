@@ -253,3 +253,26 @@ test('streams do not stay open for a subscription whose maker went before it was
   await subscribing;
   await inbox.close();
 });
+
+test('a subscription more than a user may have opens its group nowhere', async () => {
+  const port = new SharedHub().port();
+  const joined: string[] = [];
+  const join = port.join.bind(port);
+  port.join = (key) => {
+    joined.push(key);
+    return join(key);
+  };
+  const broker = makeBroker({ bus: port });
+  const inbox = new Inbox({ broker, store: new MemoryStore(), maxSubscriptionsPerUser: 1 });
+  onTestFinished(() => inbox.close());
+  await inbox.start();
+  const phone = new Device(USER, undefined, 'phone');
+  phone.connect(broker);
+  onTestFinished(() => phone.cut(0));
+  await until(() => topicsOn({ broker, inbox }).length === 1, 'the phone');
+  await inbox.subscribe(USER, 'team');
+  await until(() => joined.some((key) => key.includes('team')), 'the group');
+  await expect(inbox.subscribe(USER, 'hall')).rejects.toMatchObject({ code: 'SSE_ERR_TOO_MANY_TOPICS' });
+  expect(joined.filter((key) => key.includes('hall'))).toEqual([]);
+  expect(await inbox.subscribe(USER, 'team', ['note'])).toBe(false);
+});

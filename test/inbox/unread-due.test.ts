@@ -188,3 +188,34 @@ test('forgets who is gone, and tries again after a count that failed', async () 
   for (let ms = 0; ms < 61_000; ms += 250) await tick();
   expect(counted).toEqual(['user-1']);
 });
+
+test('a change that comes while a count is failing is counted with the next tick', async () => {
+  const { store, counters, users, counted, tick, counting, reported } = await makeCounters(1);
+  const [{ user, told }] = users as [(typeof users)[0]];
+  counters.changed(user);
+  await until(() => told.length === 1, 'the first count');
+  const { unreadCount } = store;
+  let fail!: (error: Error) => void;
+  store.unreadCount = () =>
+    new Promise((_, reject) => {
+      fail = reject;
+    });
+  await store.append([message('first', toUser('user-0'))], NODE);
+  counters.changed(user);
+  await until(() => fail !== undefined, 'the count that fails');
+  store.unreadCount = unreadCount;
+  await store.append([message('second', toUser('user-0'))], NODE);
+  counters.changed(user);
+  fail(new Error('the database is down'));
+  await until(() => reported.length === 1, 'the failure');
+  await counting();
+  await quiet();
+  // Not at once, as a database that is down would be asked all the time.
+  expect(told).toEqual([0]);
+  counted.length = 0;
+  await tick();
+  await until(() => told.length === 2, 'the count');
+  expect(told).toEqual([0, 2]);
+  for (let ms = 0; ms < 10_000; ms += 250) await tick();
+  expect(counted).toEqual(['user-0']);
+});
