@@ -617,7 +617,10 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       directory: this.#track().directory,
       figures: () => ({ clients: registry.clients.size, users: registry.userCount, topics: registry.topicCount }),
       run: (request) => this.#commands.run(request),
-      joined: (node) => this.#diagnostics.emit('nodeJoined', node),
+      joined: (node) => {
+        this.#mailboxes.joined(node.id);
+        this.#diagnostics.emit('nodeJoined', node);
+      },
       left: (node, reason) => this.#diagnostics.emit('nodeLeft', node, reason),
       failed: (error) => this.#diagnostics.report(error, 'cluster', 'SSE_ERR_BUS_UNAVAILABLE'),
     });

@@ -70,6 +70,8 @@ export interface MailboxProvider {
   passing(tag: string): string | undefined;
   /** The bus is up, for the first time or again: what other nodes asked meanwhile did not come. */
   interrupted(): void;
+  /** Another node is there, for the first time or again: what this one asked meanwhile did not come to it. */
+  joined(nodeId: string): void;
   /** Another node asks; what it resolves to is added up for the asker. */
   asked(text: string): number | Promise<number>;
 }

@@ -86,6 +86,11 @@ export class Mailboxes {
     this.#provider?.interrupted();
   }
 
+  /** Another node is there, for the first time or again. */
+  joined(nodeId: string): void {
+    this.#provider?.joined(nodeId);
+  }
+
   /** Another node asks. */
   asked(text: string): number | Promise<number> {
     return this.#provider?.asked(text) ?? 0;

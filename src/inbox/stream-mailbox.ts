@@ -185,10 +185,12 @@ export class StreamMailbox implements Mailbox, Counted {
    * Whoever was believed that would not get what comes to have these positions, and neither would their device.
    */
   async #hear(said: CursorSections): Promise<void> {
-    const { settled = 0, position = 0, round } = said;
-    const newest = Math.max(settled, position, round?.through ?? 0);
-    const head = newest < this.#host.settled ? this.#host.settled : await this.#host.store.head();
-    if (newest <= Math.max(head, this.#host.settled)) this.#believe(said, head);
+    const { settled, position = 0, round } = said;
+    if (settled === undefined && round === undefined) return;
+    const head = await this.#host.store.head();
+    if (Math.max(settled ?? 0, position, round?.through ?? 0) <= Math.max(head, this.#host.settled)) {
+      this.#believe(said, head);
+    }
   }
 
   #believe({ settled, position, round }: CursorSections, head: number): void {

@@ -76,6 +76,10 @@ export class Streams implements MailboxProvider {
 
   /** What was told, here or on another node. Resolves when this node's streams have it, to how many there are. */
   async take(notice: UserNotice): Promise<number> {
+    if (notice.what === 'welcome') {
+      if (notice.node === this.#host.nodeId) this.interrupted();
+      return 0;
+    }
     const { userId, tenantId } = notice;
     if (notice.what === 'read') return this.#takeRead(userId, tenantId, notice.read);
     await this.#groups.take(notice);
@@ -88,6 +92,11 @@ export class Streams implements MailboxProvider {
   interrupted(): void {
     this.#groups.doubt(this.#streams.keys());
     this.counters.allChanged();
+  }
+
+  /** That node asks anew, too. */
+  joined(node: string): void {
+    void this.#telling.tell({ what: 'welcome', node });
   }
 
   /** Tells this node and all others; what other nodes do not answer is reported, and told again. Never rejects. */

@@ -27,7 +27,8 @@ export class Telling {
     try {
       await this.#host.askNodes(JSON.stringify(notice));
     } catch (error) {
-      this.#host.report(error);
+      // A node that came and went again is no failure.
+      if (notice.what !== 'welcome') this.#host.report(error);
       // What opens streams in advance is of no use later: the change itself follows.
       if (notice.what !== 'opening') this.#keep(notice);
     }
@@ -42,9 +43,8 @@ export class Telling {
   }
 
   #keep(notice: UserNotice): void {
-    const { what, userId, tenantId } = notice;
     // Not what was read, by which message: pages have their counter right, and the list is old by then.
-    const again = what === 'read' ? { what, userId, tenantId } : notice;
+    const again = notice.what === 'read' ? { ...notice, read: undefined } : notice;
     const text = JSON.stringify(again);
     this.#untold.delete(text);
     this.#untold.set(text, this.#host.clock.monotonic() + RETELL_FOR_MS);

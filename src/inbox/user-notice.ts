@@ -20,6 +20,8 @@ export type GroupNotice =
   | (SubscriptionKey & { readonly what: 'changed'; readonly change?: string | undefined });
 
 export type UserNotice =
+  /** The teller has just learned that this node is there: what it told before did not come to it. */
+  | { readonly what: 'welcome'; readonly node: string }
   /** `tenantId`: of who read. What was sent without a tenant counts in every one, but what was marked is told in theirs only. */
   | {
       readonly what: 'read';
@@ -32,9 +34,10 @@ export type UserNotice =
 /** @throws {TypeError} where another node says what this one does not understand. */
 export function noticeIn(text: string): UserNotice {
   const notice = JSON.parse(text) as Partial<Record<string, unknown>>;
-  const { what, userId, tenantId, group, change, eventTypes, read } = notice ?? {};
+  const { what, node, userId, tenantId, group, change, eventTypes, read } = notice ?? {};
   const isText = (value: unknown): value is string => typeof value === 'string';
   const isList = (value: unknown): boolean => Array.isArray(value) && value.every(isText);
+  if (what === 'welcome' && isText(node)) return { what, node };
   const isNamed = isText(userId) && isText(tenantId);
   const isRead =
     read === undefined ||

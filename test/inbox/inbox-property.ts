@@ -465,6 +465,8 @@ export class World {
     };
     // Most of it is a matter of turns, not of ms.
     for (let i = 0; i < 20 && !isSettled(); i++) await quiet();
+    // Nodes that came back are told, and tell, with time; not as long as until every count is looked at anyway.
+    for (let i = 0; i < 40 && !isSettled(); i++) await this.advance(250);
     await until(isSettled, 'devices', DEADLINE_MS).catch((error: Error) => {
       throw problem === '' ? error : new Error(`${problem}\n${this.errors.join('\n')}`);
     });

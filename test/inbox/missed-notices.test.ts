@@ -1,29 +1,30 @@
 /** A node that did not hear of a change, because nothing came to it for a while, has it soon after. */
 import { expect, onTestFinished, test } from 'vitest';
 import { Inbox, MemoryStore } from '../../src/inbox/index.js';
-import type { BusReceiver } from '../../src/index.js';
+import type { BrokerOptions, BusReceiver } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
 import { SharedHub } from '../support/shared-bus.js';
 import { until } from '../support/until.js';
 import { Device } from './device.js';
 
-/** Two nodes; nothing comes to the second while it `isDeaf`. A device of anna's is connected there. */
-async function makeNodes() {
+/** Two nodes; nothing comes to the second while it `isDeaf`, nor from it while it `isMute`. A device of anna's is connected there. */
+async function makeNodes(options: BrokerOptions = {}) {
   const hub = new SharedHub();
   const store = new MemoryStore();
-  const deaf = { isDeaf: false };
+  const deaf = { isDeaf: false, isMute: false };
   let receiver: BusReceiver | undefined;
   const nodes = [0, 1].map((index) => {
     const bus = hub.port();
     if (index === 1) {
       bus.loses = () => deaf.isDeaf;
+      bus.refuses = () => deaf.isMute;
       const start = bus.start.bind(bus);
       bus.start = (given) => {
         receiver = given;
         return start(given);
       };
     }
-    const broker = makeBroker({ bus, nodeAnswerTimeout: 50 });
+    const broker = makeBroker({ bus, nodeAnswerTimeout: 50, ...options });
     broker.on('error', () => {});
     const inbox = new Inbox({ broker, store, deviceGrace: 50, relayInterval: 50 });
     onTestFinished(() => inbox.close());
@@ -75,5 +76,18 @@ test('when its bus is up again it asks, also where nobody is left to tell it', a
   isUp();
   await until(() => topics().includes('team'), 'the group');
   await other.inbox.sendToGroup('team', 'note', 1);
+  await shows(1);
+});
+
+test('one that the others had given up asks when they know it again', async () => {
+  const { nodes, deaf, topics, shows } = await makeNodes({ nodeTimeout: 200 });
+  const [{ inbox, broker }] = nodes as [(typeof nodes)[0]];
+  Object.assign(deaf, { isDeaf: true, isMute: true });
+  await until(() => broker.getClusterStats().nodes.length === 1, 'the other to be given up');
+  // Nobody is there to be told.
+  await inbox.subscribe('anna', 'team');
+  Object.assign(deaf, { isDeaf: false, isMute: false });
+  await until(() => topics().includes('team'), 'the group');
+  await inbox.sendToGroup('team', 'note', 1);
   await shows(1);
 });
