@@ -29,6 +29,8 @@ const server = http.createServer(async (req, res) => {
 process.on('SIGTERM', async () => {
   await broker.close({ timeoutMs: 2_000, reconnectWithinMs: 200 });
   server.close();
+  // Browsers open connections on which they ask nothing yet: Node would wait a minute for their first request.
+  server.closeAllConnections();
 });
 await broker.start();
 server.listen(Number(port), '127.0.0.1', () => process.send?.('listening'));
