@@ -64,10 +64,10 @@ export interface MailboxProvider {
   readonly placeTag: string;
   open(request: MailboxRequest): Mailbox;
   /**
-   * An event with a tag comes by, in the order of the bus. Gives the tag that goes to clients; undefined where the event came by
+   * An event with a tag comes by, in the order of the bus; `id`: its own. Gives the tag that goes to clients; undefined where the event came by
    * before and must not be delivered again.
    */
-  passing(tag: string): string | undefined;
+  passing(tag: string, id: string): string | undefined;
   /** The bus is up, for the first time or again: what other nodes asked meanwhile did not come. */
   interrupted(): void;
   /** Another node is there, for the first time or again: what this one asked meanwhile did not come to it. */

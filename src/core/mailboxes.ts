@@ -74,7 +74,7 @@ export class Mailboxes {
   frameOf(event: BusEvent): Frame | undefined {
     const provider = this.#provider;
     if (provider === undefined) return frameOf(event);
-    const tag = event.tag === undefined ? provider.placeTag : provider.passing(event.tag);
+    const tag = event.tag === undefined ? provider.placeTag : provider.passing(event.tag, event.id);
     if (tag === undefined) return undefined;
     if (tag === event.tag) return frameOf(event);
     event.frame ??= frameWithId(event, event.id + tag);

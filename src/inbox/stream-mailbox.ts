@@ -29,8 +29,8 @@ export interface StreamsHost {
   subscriptionsOf(reader: Reader): Promise<readonly TakenGroup[]>;
   /** A message for this user came by. */
   arrived(mailbox: StreamMailbox, event: BusEvent): void;
-  /** A message came out of the bus's history. */
-  replayed(position: number): void;
+  /** A message came out of the bus's history; `id`: of its event. */
+  replayed(position: number, id: string): void;
   delivered(count: number): void;
   tell(clientId: string, data: string): void;
   live(mailbox: StreamMailbox): void;
@@ -152,7 +152,7 @@ export class StreamMailbox implements Mailbox, Counted {
       this.#replayed ??= new Set();
       if (this.#replayed.has(position)) return true;
       this.#replayed.add(position);
-      this.#host.replayed(position);
+      this.#host.replayed(position, event.id);
     }
     this.#host.arrived(this, event);
     return false;

@@ -66,8 +66,8 @@ export class Streams implements MailboxProvider {
     return mailbox;
   }
 
-  passing(tag: string): string | undefined {
-    return this.settled.passing(tag);
+  passing(tag: string, id: string): string | undefined {
+    return this.settled.passing(tag, id);
   }
 
   async asked(text: string): Promise<number> {
@@ -195,7 +195,7 @@ export class Streams implements MailboxProvider {
         if (expiresAt > 0) this.counters.expires(mailbox.user, expiresAt);
         this.counters.changed(mailbox.user);
       },
-      replayed: (position) => settled.note(position),
+      replayed: (position, id) => settled.replayed(position, id),
       delivered: (count) => {
         this.backlogged += count;
       },
