@@ -1,10 +1,13 @@
 /** The examples with a page: their pages show what their servers send, and the guides show their code as it is. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { assertBuilt, root } from '../support/package.js';
 import { until } from '../support/until.js';
 import { startPageExample } from './page.js';
+
+// Each bundles its page and starts a server; the first one starts the browser too.
+vi.setConfig({ testTimeout: 60_000 });
 
 beforeAll(assertBuilt);
 

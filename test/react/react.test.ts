@@ -1,8 +1,11 @@
 /** The React binding in a real Chromium, over real HTTP, with a real broker. */
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { until } from '../support/until.js';
 import { runScenario } from './page.js';
 import type { ReactVersion } from './versions.js';
+
+// The first test bundles the page and starts the browser, which takes long beside others that do.
+vi.setConfig({ testTimeout: 60_000 });
 
 // What hangs on how React mounts, undoes and redoes, hydrates and batches.
 describe.each<[ReactVersion]>([['18'], ['19']])('React %s', (version) => {

@@ -1,7 +1,10 @@
 /** The Vue binding in a real Chromium, over real HTTP, with a real broker. */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { until } from '../support/until.js';
 import { runScenario } from './page.js';
+
+// The first test bundles the page and starts the browser, which takes long beside others that do.
+vi.setConfig({ testTimeout: 60_000 });
 
 test('one connection for the application; its components get the events, and nobody complains', async () => {
   const page = await runScenario('app');
