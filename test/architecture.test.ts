@@ -46,7 +46,7 @@ const FOLDERS: Readonly<Record<string, Rule>> = {
   // Loaded when a store over a pool starts.
   inbox: {
     // How the application's own client of Redis is called; not the bus.
-    ours: ['core', 'buses/redis-client', 'buses/redis-healer', 'buses/redis-ioredis', 'buses/redis-node-redis'],
+    ours: ['core', 'buses/redis-caller', 'buses/redis-client', 'buses/redis-healer', 'buses/redis-options'],
     packages: ['kysely', 'uuid', 'node:crypto'],
   },
   api: { ours: ['core', 'http'], types: ['inbox'], packages: ['zod', 'node:crypto', 'node:http'] },

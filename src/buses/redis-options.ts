@@ -89,18 +89,23 @@ const positive: Check = [
 ];
 const isText = (value: unknown, pattern: RegExp): boolean => typeof value === 'string' && pattern.test(value);
 
-const CHECKS: Readonly<Record<Known, Check>> = {
+/** What tells where in Redis, and through whose client: of all that uses it. */
+export const REDIS_PLACE_CHECKS = {
   client: ['a client of ioredis or redis (node-redis)', isClient],
   namespace: ['1 to 64 letters, digits, _, - and .', (value) => isText(value, /^[A-Za-z0-9_.-]{1,64}$/)],
   // Braces would be the hash tag, stars and the like would be patterns in an ACL.
   keyPrefix: ['at most 64 letters, digits and _ - . : /', (value) => isText(value, /^[A-Za-z0-9_.:/-]{0,64}$/)],
+  commandTimeout: positive,
+} satisfies Readonly<Record<string, Check>>;
+
+const CHECKS: Readonly<Record<Known, Check>> = {
+  ...REDIS_PLACE_CHECKS,
   historySize: ['a whole number from 0 to 1000000', (value) => isWhole(value) && value <= 1_000_000],
   historyTtl: positive,
   checkInterval: positive,
   linger: duration,
   publishBuffer: ['false, or { maxEvents?, maxBytes? }, both whole numbers of 1 or more', isBuffer],
   shardedPubSub: ["true, false or 'auto'", (value) => [true, false, 'auto'].includes(value)],
-  commandTimeout: positive,
   cacheBytes: ['a whole number, 0 or more', isWhole],
 };
 

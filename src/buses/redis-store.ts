@@ -2,8 +2,8 @@
  * The namespace as it is in Redis: the scripts, their arguments and answers, and nothing else. No state but what has been
  * seen of the history, which goes along with every question so that Redis can tell when it has forgotten some of it.
  */
-import { createHash } from 'node:crypto';
 import { SseError } from '../core/errors.js';
+import { RedisCaller, type RedisScript, redisScript } from './redis-caller.js';
 import type { RedisLink } from './redis-client.js';
 import { failureOf } from './redis-failure.js';
 import type { ResolvedRedisBusOptions } from './redis-options.js';
@@ -79,19 +79,13 @@ type Answer = readonly unknown[];
 /** Bytes of events in one page: one event at least, whatever its size. */
 const PAGE_BYTES = 1024 * 1024;
 
-interface Script {
-  readonly source: string;
-  readonly hash: string;
-}
-
-const scriptOf = (source: string): Script => ({ source, hash: createHash('sha1').update(source).digest('hex') });
-const PUBLISH = scriptOf(PUBLISH_SCRIPT);
-const LOOK = scriptOf(LOOK_SCRIPT);
-const READ = scriptOf(READ_SCRIPT);
+const PUBLISH = redisScript(PUBLISH_SCRIPT);
+const LOOK = redisScript(LOOK_SCRIPT);
+const READ = redisScript(READ_SCRIPT);
 
 export class RedisStore {
   readonly #link: RedisLink;
-  readonly #timeoutMs: number;
+  readonly #caller: RedisCaller;
   readonly #root: string;
   readonly #historySize: string;
   readonly #historyTtl: string;
@@ -101,7 +95,7 @@ export class RedisStore {
   constructor(link: RedisLink, options: ResolvedRedisBusOptions) {
     const { namespace, keyPrefix, historySize, historyTtl, commandTimeout, shardedPubSub } = options;
     this.#link = link;
-    this.#timeoutMs = commandTimeout;
+    this.#caller = new RedisCaller(link, commandTimeout, failureOf);
     this.#root = `${keyPrefix}{${namespace}}`;
     this.#historySize = String(historySize);
     this.#historyTtl = String(historyTtl);
@@ -127,7 +121,7 @@ export class RedisStore {
     number: number,
     batch: readonly { readonly key: string; readonly text: string }[],
   ): Promise<Point> {
-    const keys = [...this.#keys, `${this.#root}:by:${publisher}`];
+    const keys: [string, ...string[]] = [...this.#keys, `${this.#root}:by:${publisher}`];
     for (const { key } of batch) keys.push(`${this.#root}:h:${key}`);
     const { run = '', sequence = 0 } = this.#seen ?? {};
     const args = [
@@ -189,7 +183,7 @@ export class RedisStore {
   /** The newest sequence of each key; undefined where Redis does not list it. */
   async newestOf(keys: readonly string[]): Promise<(number | undefined)[]> {
     const last = `${this.#root}:last`;
-    const answer = await this.#send(['zmscore', last, ...keys], last);
+    const answer = await this.#caller.send(['zmscore', last, ...keys], last);
     if (!Array.isArray(answer) || answer.length !== keys.length) throw strange(answer);
     return answer.map((score) => (score === null || score === undefined ? undefined : numberOf(score)));
   }
@@ -237,57 +231,26 @@ export class RedisStore {
     };
   }
 
-  get #keys(): string[] {
+  get #keys(): [string, ...string[]] {
     const root = this.#root;
     return [root, `${root}:last`, `${root}:times`, `${root}:runs`];
   }
 
-  /** By its hash, and whole where the server does not know it; `whenUnknown` may change the arguments for that. */
-  async #run(script: Script, keys: string[], args: string[], whenUnknown?: () => void): Promise<Answer> {
-    const first = keys[0]!;
-    let answer: unknown;
-    try {
-      answer = await this.#send(['evalsha', script.hash, String(keys.length), ...keys, ...args], first);
-    } catch (error) {
-      if (!isUnknownScript(error)) throw error;
-      whenUnknown?.();
-      answer = await this.#send(['eval', script.source, String(keys.length), ...keys, ...args], first);
-    }
+  async #run(
+    script: RedisScript,
+    keys: [string, ...string[]],
+    args: string[],
+    whenUnknown?: () => void,
+  ): Promise<Answer> {
+    const answer = await this.#caller.run(script, keys, args, whenUnknown);
     if (!Array.isArray(answer)) throw strange(answer);
     return answer;
-  }
-
-  #send(args: string[], key: string): Promise<unknown> {
-    const problem = this.#link.problem();
-    if (problem !== undefined) return Promise.reject(failureOf(problem));
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        reject(failureOf(`Redis gave no answer within ${this.#timeoutMs} ms`));
-      }, this.#timeoutMs);
-      const failed = (error: unknown) => {
-        clearTimeout(timer);
-        reject(failureOf('Redis', error));
-      };
-      try {
-        this.#link.send(args, this.#link.keyPrefix + key).then((answer) => {
-          clearTimeout(timer);
-          resolve(answer);
-        }, failed);
-      } catch (error) {
-        failed(error);
-      }
-    });
   }
 }
 
 /** A name for a run; one that is taken into use lasts as long as its history. */
 function newRun(): string {
   return Math.random().toString(36).slice(2, 12).padEnd(10, '0');
-}
-
-function isUnknownScript(error: unknown): boolean {
-  const { cause } = error as SseError;
-  return cause instanceof Error && cause.message.startsWith('NOSCRIPT');
 }
 
 const wordOf = (value: unknown): string => {

@@ -15,13 +15,12 @@ import { SseError } from '../core/errors.js';
 import type { OutgoingEvent } from '../core/event.js';
 import { decodeEvent } from './envelope.js';
 import { NextBatch } from './next-batch.js';
+import { redisLink } from './redis-caller.js';
 import type { IoredisClient, NodeRedisClient, RedisClient, RedisLink, Subscriber } from './redis-client.js';
 import { failureOf, isLasting } from './redis-failure.js';
 import { RedisHealer } from './redis-healer.js';
 import { headOf, RedisHistory } from './redis-history.js';
 import { RedisInterest, withDeadline } from './redis-interest.js';
-import { ioredisLink } from './redis-ioredis.js';
-import { nodeRedisLink } from './redis-node-redis.js';
 import {
   REDIS_BUS_DEFAULTS,
   type RedisBusOptions,
@@ -69,7 +68,7 @@ export class RedisBus implements Bus {
   constructor(options: RedisBusOptions) {
     this.#options = resolveRedisOptions(options);
     const { client, publishBuffer, linger, commandTimeout } = this.#options;
-    this.#link = isIoredis(client) ? ioredisLink(client) : nodeRedisLink(client);
+    this.#link = redisLink(client);
     this.#store = new RedisStore(this.#link, this.#options);
     this.#channelPrefix = `${this.#store.channelRoot}:c:`;
     this.#barrierChannel = `${this.#store.channelRoot}:b:${this.#node}`;
@@ -386,10 +385,6 @@ export class RedisBus implements Bus {
     this.#interest.close();
     this.#disconnect();
   }
-}
-
-function isIoredis(client: RedisClient): client is IoredisClient {
-  return typeof (client as { call?: unknown }).call === 'function';
 }
 
 function randomName(): string {

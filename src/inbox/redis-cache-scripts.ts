@@ -15,7 +15,7 @@
  * older file, a replica that took over, a flush): everything turns, and counts as being written for as long as a write may be
  * under way that it does not know of any more.
  */
-import { redisScript } from './redis-connection.js';
+import { redisScript } from '../buses/redis-caller.js';
 
 /** ARGV: 1 a text that nobody sent before, 2 ms a write is believed, 3 ms that versions are kept, 4 ms until a node is forgotten. */
 const PRELUDE = `

@@ -1,7 +1,8 @@
 /** The cache as it is in Redis: what is asked of the scripts, and what they answer. No state, and no decisions. */
 import { v4 as uuid } from 'uuid';
+import type { RedisScript } from '../buses/redis-caller.js';
 import { BEGIN, CLOCK, END, JOIN, LEAVE, LOOK, RENEW, STORE } from './redis-cache-scripts.js';
-import { type RedisConnection, type RedisScript, textOf } from './redis-connection.js';
+import { type RedisConnection, textOf } from './redis-connection.js';
 
 /** A write, and what it may change. */
 export interface CacheMark {

@@ -2,10 +2,9 @@
  * Scripts in the application's own Redis, through its own client of either library: what the cache and presence have in common.
  * Everything that fails is one error that says why; nothing is tried twice, and nothing waits longer than it may.
  */
-import { createHash } from 'node:crypto';
-import type { IoredisClient, NodeRedisClient, RedisClient, RedisLink } from '../buses/redis-client.js';
-import { ioredisLink } from '../buses/redis-ioredis.js';
-import { nodeRedisLink } from '../buses/redis-node-redis.js';
+import { RedisCaller, type RedisScript, redisLink } from '../buses/redis-caller.js';
+import type { RedisClient, RedisLink } from '../buses/redis-client.js';
+import { REDIS_PLACE_CHECKS } from '../buses/redis-options.js';
 import { SseError, shown } from '../core/errors.js';
 
 /** Where in Redis, and through whose client. */
@@ -25,16 +24,6 @@ export interface RedisPlaceOptions {
 
 /** The defaults of {@link RedisPlaceOptions}. */
 export const REDIS_PLACE_DEFAULTS = Object.freeze({ namespace: 'default', keyPrefix: 'sse:', commandTimeout: 1_000 });
-
-/** A script, and the name by which Redis knows it. */
-export interface RedisScript {
-  readonly source: string;
-  readonly hash: string;
-}
-
-export function redisScript(source: string): RedisScript {
-  return { source, hash: createHash('sha1').update(source).digest('hex') };
-}
 
 export function refuseOption(option: string, value: unknown, allowed: string): never {
   throw new SseError('SSE_ERR_INVALID_OPTION', `${option} must be ${allowed}; got ${shown(value)}`);
@@ -63,20 +52,20 @@ export class RedisConnection {
   readonly root: string;
   readonly #link: RedisLink;
   readonly #timeoutMs: number;
+  readonly #caller: RedisCaller;
 
   /** @throws {SseError} `SSE_ERR_INVALID_OPTION`, naming the option, the value and what is allowed. */
-  constructor(options: RedisPlaceOptions) {
-    const { client, namespace = 'default', keyPrefix = 'sse:', commandTimeout = 1_000 } = options;
-    this.#link = linkOf(client);
-    if (typeof namespace !== 'string' || !/^[A-Za-z0-9_.-]{1,64}$/.test(namespace)) {
-      refuseOption('namespace', namespace, '1 to 64 letters, digits, _, - and .');
+  constructor({ client, namespace, keyPrefix, commandTimeout }: RedisPlaceOptions) {
+    const given = Object.entries({ client, namespace, keyPrefix, commandTimeout });
+    const place = { ...REDIS_PLACE_DEFAULTS, ...Object.fromEntries(given.filter(([, value]) => value !== undefined)) };
+    for (const [option, [allowed, holds]] of Object.entries(REDIS_PLACE_CHECKS)) {
+      const value: unknown = place[option as keyof typeof place];
+      if (!(holds as (value: unknown) => boolean)(value)) refuseOption(option, value, allowed);
     }
-    if (typeof keyPrefix !== 'string' || !/^[A-Za-z0-9_.:/-]{0,64}$/.test(keyPrefix)) {
-      refuseOption('keyPrefix', keyPrefix, 'at most 64 letters, digits and _ - . : /');
-    }
-    checkDuration('commandTimeout', commandTimeout, 1);
-    this.#timeoutMs = commandTimeout;
-    this.root = `${keyPrefix}inbox:{${namespace}}`;
+    this.#link = redisLink(client);
+    this.#timeoutMs = place.commandTimeout;
+    this.#caller = new RedisCaller(this.#link, place.commandTimeout, failure);
+    this.root = `${place.keyPrefix}inbox:{${place.namespace}}`;
   }
 
   /** Calls `listener` whenever the client is connected again; returns its undo. */
@@ -104,39 +93,9 @@ export class RedisConnection {
    * @throws {SseError} `SSE_ERR_STORE_UNAVAILABLE`, with the reason
    */
   async run(script: RedisScript, args: readonly string[], key = this.root): Promise<readonly unknown[]> {
-    let answer: unknown;
-    try {
-      answer = await this.#send(['evalsha', script.hash, '1', key, ...args], key);
-    } catch (error) {
-      const { cause } = error as SseError;
-      if (!(cause instanceof Error) || !cause.message.startsWith('NOSCRIPT')) throw error;
-      answer = await this.#send(['eval', script.source, '1', key, ...args], key);
-    }
+    const answer = await this.#caller.run(script, [key], args);
     if (!Array.isArray(answer)) throw failure('Redis gave an answer that makes no sense', new TypeError(shown(answer)));
     return answer;
-  }
-
-  #send(args: string[], key: string): Promise<unknown> {
-    const problem = this.#link.problem();
-    if (problem !== undefined) return Promise.reject(failure(problem));
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(
-        () => reject(failure(`Redis gave no answer within ${this.#timeoutMs} ms`)),
-        this.#timeoutMs,
-      );
-      const failed = (error: unknown): void => {
-        clearTimeout(timer);
-        reject(failure('Redis', error));
-      };
-      try {
-        this.#link.send(args, this.#link.keyPrefix + key).then((answer) => {
-          clearTimeout(timer);
-          resolve(answer);
-        }, failed);
-      } catch (error) {
-        failed(error);
-      }
-    });
   }
 }
 
@@ -149,12 +108,4 @@ export function textOf(value: unknown): string {
 function failure(what: string, cause?: unknown): SseError {
   const reason = cause instanceof Error ? `: ${cause.message}` : '';
   return new SseError('SSE_ERR_STORE_UNAVAILABLE', what + reason, { cause });
-}
-
-function linkOf(client: RedisClient): RedisLink {
-  const { call, sendCommand, duplicate } = (client ?? {}) as unknown as Record<string, unknown>;
-  if (typeof duplicate === 'function' && typeof call === 'function') return ioredisLink(client as IoredisClient);
-  if (typeof duplicate === 'function' && typeof sendCommand === 'function')
-    return nodeRedisLink(client as NodeRedisClient);
-  return refuseOption('client', client, 'a client of ioredis or redis (node-redis)');
 }

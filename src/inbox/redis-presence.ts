@@ -8,6 +8,7 @@
  * Keys: `root:p:…` (sorted set, expires) of a user, and of a user in a tenant; `root:at:…` (expires): that this server process was
  * told by a node. Where that is missing, Redis may have lost more, and the node says everything again.
  */
+import { redisScript } from '../buses/redis-caller.js';
 import { SseError } from '../core/errors.js';
 import type { Presence, PresenceSource, PresentClient } from './presence.js';
 import {
@@ -16,7 +17,6 @@ import {
   REDIS_PLACE_DEFAULTS,
   RedisConnection,
   type RedisPlaceOptions,
-  redisScript,
 } from './redis-connection.js';
 
 /** Options of {@link RedisPresence}. Durations are in milliseconds. */
