@@ -140,7 +140,8 @@ export class SqlStore implements InboxStore {
     checkMessages(messages);
     checkNames(node);
     if (messages.length === 0) return [];
-    const { context, isKnown } = { context: this.#context, isKnown: this.#nodes.has(node) };
+    const context = this.#context;
+    const isKnown = this.#nodes.has(node);
     if (isKnown && goesAtOnce(context, messages)) {
       const stored = await this.#guarded((connection) => appendAtOnce(connection, context, messages, node));
       if (stored !== undefined) return stored;
@@ -240,7 +241,7 @@ export class SqlStore implements InboxStore {
   async relay(request: { node: string; limit: number; now: number }): Promise<StoredMessage[]> {
     const { node, limit, now } = request;
     if (limit <= 0 || !(await this.#read(() => hasWork(this.#context, node, now)))) return [];
-    const { context } = { context: this.#context };
+    const context = this.#context;
     return this.#write(function* () {
       yield* ensureNode(context, node);
       return yield* relay(context, node, limit, now);
