@@ -121,7 +121,8 @@ function save() {
   writeFileSync(`${folder}${at.replaceAll(':', '-').slice(0, 19)}.json`, report);
   writeFileSync(`${folder}latest.json`, report);
   if (args.short) return;
-  const caption = `Node ${process.version}, ${machine.cores} cores; medians of ${rounds} interleaved rounds: node bench/run.mjs ${process.argv.slice(2).join(' ')}`;
+  const of = rounds === 1 ? 'one round' : `medians of ${rounds} interleaved rounds`;
+  const caption = `Node ${process.version}, ${machine.cores} cores; ${of}: node bench/run.mjs ${process.argv.slice(2).join(' ')}`;
   writeFileSync(args.svg ?? `${folder}latest.svg`, chart(results, serverNames, caption));
 }
 
