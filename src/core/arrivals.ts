@@ -36,6 +36,12 @@ export class Arrivals {
     this.#beginning.set(clientId, { promise, resolve });
   }
 
+  /** It has left; what it waited for may never come. */
+  gone(clientId: string): void {
+    this.#joining.delete(clientId);
+    this.firstFrameCame(clientId);
+  }
+
   /** Its first frame is written, or none will be. */
   firstFrameCame(clientId: string): void {
     if (this.#beginning.size === 0) return;

@@ -420,7 +420,11 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     const kind = event.key.charCodeAt(0);
     if (kind === ONE_CLIENT) {
       const client = this.#registry.clients.get(event.key.slice(CLIENT_NAME_AT));
-      if (client !== undefined) this.#fanout.dispatchTo(client, frameOf(event));
+      if (client === undefined) return;
+      // Its id says which messages came before it, as that of every event does; one of the inbox's own says it itself.
+      const isPlain = event.tag === undefined && client.mailbox !== undefined;
+      const frame = isPlain ? this.#mailboxes.frameOf(event) : frameOf(event);
+      if (frame !== undefined) this.#fanout.dispatchTo(client, frame);
       return;
     }
     if (kind === NODE) {
@@ -500,7 +504,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   #unregister(client: Client, reason: DisconnectReason, message: string | undefined, cause: Error | undefined): void {
     const isTold = client.isAnnounced && this.#diagnostics.listenerCount('clientDisconnected') > 0;
     const info = isTold ? this.#infoOf(client) : undefined;
-    this.#arrivals.firstFrameCame(client.id);
+    this.#arrivals.gone(client.id);
     client.mailbox?.close();
     this.#membership.leaveAll(client);
     if (!client.isClosed) this.#ending.add(client);
@@ -726,6 +730,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     return {
       bus: this.#bus,
       maxReplayEvents: this.#options.maxReplayEvents,
+      maxHeldBytes: this.#options.clientBufferBytes,
       now: this.#clientHost.now,
       settle: () => this.#fanout.settle(),
       firstFrame: (client, id) => {

@@ -75,7 +75,11 @@ export class CheckedBus implements Bus {
   }
 
   leave(key: string): void {
-    this.#bus.leave(key);
+    // Called where a client goes, who has to go all the same.
+    this.#safely(() => {
+      const left: unknown = this.#bus.leave(key);
+      if (isThenable(left)) left.then(undefined, (error: unknown) => this.#receiver!.error(error));
+    });
   }
 
   head(): Head | Promise<Head> {

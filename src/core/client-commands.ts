@@ -54,7 +54,7 @@ export class ClientCommands {
   }
 
   disconnect(clientId: string, reason: string | undefined): boolean | Promise<boolean> {
-    const ended = this.#call({ call: 'disconnect', clientId: checkClientId(clientId), reason });
+    const ended = this.#call({ call: 'disconnect', clientId: checkClientId(clientId), reason: checkReason(reason) });
     return isThenable(ended) ? ended.then((value) => value === true) : ended === true;
   }
 
@@ -63,7 +63,7 @@ export class ClientCommands {
       call: 'disconnectUser',
       userId: checkUserId(userId),
       tenantId: tenantId === undefined ? undefined : checkTenantId(tenantId),
-      reason,
+      reason: checkReason(reason),
     };
     const here = this.#disconnectUser(request.userId, request.tenantId, reason);
     const elsewhere = this.#ask(request);
@@ -87,7 +87,8 @@ export class ClientCommands {
       case 'has': {
         const { tenantId } = request;
         // Another tenant's: nobody else has it either, but that is all that anybody is told.
-        if (tenantId !== undefined && client.identity.tenantId !== tenantId) throw unknownClient(client.id);
+        if (tenantId !== undefined && this.#host.membership.tenantOf(client) !== tenantId)
+          throw unknownClient(client.id);
         return this.#host.arrivalOf(client.id)?.then(() => true) ?? true;
       }
       case 'disconnect':
@@ -147,6 +148,16 @@ export class ClientCommands {
     for (const client of clients) this.#host.end(client, reason);
     return clients.length;
   }
+}
+
+/**
+ * Before anything is ended: what is not a string may have no JSON, and would leave the stream open behind a client that is gone.
+ *
+ * @throws {SseError} `SSE_ERR_INVALID_OPTION`
+ */
+function checkReason(reason: unknown): string | undefined {
+  if (reason === undefined || typeof reason === 'string') return reason;
+  throw new SseError('SSE_ERR_INVALID_OPTION', `reason must be a string or left out; got ${shown(reason)}`);
 }
 
 /** @throws {SseError} `SSE_ERR_UNKNOWN_CLIENT` */

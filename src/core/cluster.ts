@@ -165,7 +165,8 @@ export class Cluster {
     if (this.#state === 'idle') return undefined;
     const { clock, directory, options, nodeId: from } = this.#host;
     const deadline = clock.monotonic() + options.nodeAnswerTimeout;
-    if (clock.monotonic() < this.#settledAt) await this.#settled(deadline);
+    // Nobody would wake up who waits then.
+    if (this.#state !== 'closed' && clock.monotonic() < this.#settledAt) await this.#settled(deadline);
     if (this.#state !== 'open') throw notJoined(this.#state);
     const known = 'clientId' in request ? directory.nodeOf(request.clientId) : undefined;
     const to = known !== undefined && this.#peers.has(known) ? known : '';

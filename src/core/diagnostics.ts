@@ -86,6 +86,12 @@ export type BrokerListener<Name extends BrokerEventName> = (...args: BrokerEvent
 
 type AnyListener = (...args: unknown[]) => unknown;
 
+/**
+ * Errors told in one turn of the event loop; more are counted only. A listener of `error` that sends, and whose sends are
+ * rejected, would otherwise be called for its own errors for ever, before anything else gets a turn.
+ */
+const TOLD_PER_TURN = 10_000;
+
 /** Typed events whose listeners cannot hurt each other. */
 export class Diagnostics {
   /** Errors that reached the `error` event, or nobody. */
@@ -94,6 +100,7 @@ export class Diagnostics {
   readonly #guards = new WeakMap<AnyListener, AnyListener>();
   readonly #logger: Logger | undefined;
   #hasWarned = false;
+  #toldInTurn = 0;
 
   constructor(logger: Logger | undefined) {
     this.#logger = logger;
@@ -126,7 +133,12 @@ export class Diagnostics {
     this.errors++;
     this.#log('error', `${origin}: ${known.code}`, { code: known.code, origin });
     if (this.#emitter.listenerCount('error') > 0) {
-      this.#emitter.emit('error', known, origin);
+      if (this.#toldInTurn === 0) {
+        setImmediate(() => {
+          this.#toldInTurn = 0;
+        });
+      }
+      if (this.#toldInTurn++ < TOLD_PER_TURN) this.#emitter.emit('error', known, origin);
     } else if (this.#logger === undefined && !this.#hasWarned) {
       // Once, and without the message: an authenticator's error may quote a token.
       this.#hasWarned = true;

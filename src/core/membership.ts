@@ -11,7 +11,7 @@ import type { Fanout } from './fanout.js';
 import type { Identity } from './identity.js';
 import type { Channel, Registry } from './registry.js';
 import type { Presence } from './tenant.js';
-import { clientKey, everybodyKey, topicKey, userKey } from './topic.js';
+import { audienceOf, clientKey, everybodyKey, topicKey, userKey } from './topic.js';
 
 /** The outcome of joining: a promise where the bus needs time. */
 export interface Joined {
@@ -19,6 +19,8 @@ export interface Joined {
 }
 
 const JOINED: Joined = { whenJoined: undefined };
+
+const EVERYBODY = everybodyKey().charCodeAt(0);
 
 export class Membership {
   readonly #registry: Registry;
@@ -56,12 +58,12 @@ export class Membership {
   /** Undefined where the client has the topic already. */
   addTopic(client: Client, topic: string): Joined | undefined {
     if (client.isOn(topicKey(topic))) return undefined;
-    return this.#join(client, topicKeys(topic, client.identity.tenantId));
+    return this.#join(client, topicKeys(topic, this.tenantOf(client)));
   }
 
   /** True where the client had the topic. */
   removeTopic(client: Client, topic: string): boolean {
-    const keys = topicKeys(topic, client.identity.tenantId);
+    const keys = topicKeys(topic, this.tenantOf(client));
     const channels = client.channels.filter((channel) => keys.includes(channel.key));
     this.#fanout.settle();
     for (const channel of channels) this.#leave(client, channel);
@@ -85,6 +87,15 @@ export class Membership {
     const clients = new Set<Client>();
     for (const key of keys) for (const client of this.#registry.channel(key)?.members() ?? []) clients.add(client);
     return clients;
+  }
+
+  /** The tenant that it came with. Its identity is the application's object, and may say another by now. */
+  tenantOf(client: Client): string | undefined {
+    for (const { key } of client.channels) {
+      const audience = key.charCodeAt(0) === EVERYBODY ? audienceOf(key) : undefined;
+      if (audience?.kind === 'everybody') return audience.tenantId;
+    }
+    return undefined;
   }
 
   topicsOf(client: Client): string[] {

@@ -12,6 +12,9 @@ import { SharedBatches } from './shared-batches.js';
 /** Bytes written at once. */
 const WRITE_BYTES = 64 * 1024;
 
+/** Bytes of a page that are kept: what a client that reads nothing holds, besides what its socket has. */
+export const PAGE_BYTES = 512 * 1024;
+
 /** At least one event. */
 export interface Slice {
   readonly frames: readonly Frame[];
@@ -32,6 +35,7 @@ const batches = new SharedBatches();
 /** By the list that a bus gave: one that gives the same page to many gives the same list. */
 const known = new WeakMap<readonly BusEvent[], readonly Slice[]>();
 
+/** The slices of a page; of one with large events only the first, and the rest is to be read again. */
 export function slicesOf(events: readonly BusEvent[]): readonly Slice[] {
   let slices = known.get(events);
   if (slices === undefined) {
@@ -43,7 +47,8 @@ export function slicesOf(events: readonly BusEvent[]): readonly Slice[] {
 
 function cut(events: readonly BusEvent[]): Slice[] {
   const slices: Slice[] = [];
-  for (let next = 0; next < events.length; ) {
+  let pageBytes = 0;
+  for (let next = 0; next < events.length && pageBytes < PAGE_BYTES; ) {
     const frames: Frame[] = [];
     const keys: string[] = [];
     let bytes = 0;
@@ -56,6 +61,7 @@ function cut(events: readonly BusEvent[]): Slice[] {
       if (!keys.includes(event.key)) keys.push(event.key);
       if (event.expiresAt !== 0 && event.expiresAt < expiresAt) expiresAt = event.expiresAt;
     }
+    pageBytes += bytes;
     const hasMail = frames.some((frame) => frame.hasMail);
     slices.push({ frames, encoded: batches.of(frames), keys, expiresAt, hasMail, through: events[next - 1]!.sequence });
   }

@@ -67,8 +67,8 @@ export class PresenceTracker {
   }
 
   /** Its stream is over. */
-  gone({ id, identity }: Client): void {
-    if (identity.userId === undefined) return;
+  gone({ id }: Client): void {
+    // The identity is not asked: it is the application's object, and may say something else by now.
     const connection = this.directory.node(this.#host.nodeId).byId.get(id);
     if (connection === undefined) return;
     this.directory.remove(this.#host.nodeId, id);

@@ -34,6 +34,8 @@ export interface ClusterPresence {
   count(): number;
   /** The streams that a user has now; those of the grace period are gone. */
   connections(userId: string): UserConnection[];
+  /** The streams that all users have now, one by one, as with {@link users}. */
+  allConnections(): Generator<UserConnection, void, void>;
 }
 
 /** `tenantId` undefined: all tenants, and users without one. */
@@ -43,5 +45,6 @@ export function presenceOf(directory: PresenceDirectory, tenantId: string | unde
     users: () => directory.users(tenantId),
     count: () => directory.count(tenantId),
     connections: (userId) => directory.connections(userId, tenantId),
+    allConnections: () => directory.allConnections(tenantId),
   };
 }

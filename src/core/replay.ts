@@ -3,7 +3,8 @@
  *
  * While this runs, live frames are held here. History is read page by page, as the socket drains, up to the head; then
  * the held frames that are newer go out and the client is live. What a client reads is never copied for it: pages
- * are references to shared frames, and when more is held than `HOLD_FRAMES`, all of it is let go, because history has it.
+ * are references to shared frames, and when more is held than `HOLD_FRAMES` or its buffer's bytes, all of it is let go, because
+ * history has it. Of large events a page is cut short, since many that read nothing may each be in another place of history.
  * What was sent to this client alone is in no history: it is held apart, and goes out in its place between the others.
  *
  * A client with a mailbox (mailbox.ts) gets what waits there in between, in rounds: see {@link Round}.
@@ -19,7 +20,7 @@ import type { Client, Holder } from './client.js';
 import { isThenable } from './diagnostics.js';
 import { controlFrame, type Encoded, type EventText, encodedOf, type Frame, inOrder } from './frame.js';
 import { type Gap, gapFrame, LossFrame } from './gap.js';
-import { type Slice, slicesOf } from './page-slices.js';
+import { PAGE_BYTES, type Slice, slicesOf } from './page-slices.js';
 import { Round } from './round.js';
 import { beginningOf, placeOf } from './served.js';
 import { busIdOf, overtakenIn, sectionsOf } from './tagged-id.js';
@@ -29,6 +30,8 @@ import { isLiveOnly } from './topic.js';
 export interface ReplayHost {
   readonly bus: Bus;
   readonly maxReplayEvents: number;
+  /** Most bytes of live frames held for a client: `clientBufferBytes`, 0 for no limit. */
+  readonly maxHeldBytes: number;
   now(): number;
   /** Offers frames that wait in channels, so that they are held, not delivered twice. */
   settle(): void;
@@ -40,7 +43,7 @@ export interface ReplayHost {
   failed(client: Client, error: unknown): void;
 }
 
-/** Events read at once. */
+/** Events read at once; fewer where they are large. */
 const PAGE_EVENTS = 128;
 const NOTHING_HELD: readonly Frame[] = [];
 const NO_SEQUENCES: ReadonlySet<number> = new Set();
@@ -64,6 +67,7 @@ export class Replay implements Holder {
   /** What waits in the client's mailbox is being delivered. */
   #round: Round | undefined = undefined;
   #isReading = false;
+  #pageEvents = PAGE_EVENTS;
   #page: readonly Slice[] = [];
   #pageNext = 0;
   /** Set when the page is the last: what the client has once it is written. */
@@ -71,8 +75,10 @@ export class Replay implements Holder {
   /** The cursor the client has by now; empty where it is its own affair. */
   #told = '';
   #held: Frame[] = [];
+  #heldBytes = 0;
   /** Held frames of this client alone, in order; at most `HOLD_FRAMES`. */
   #own: Frame[] = [];
+  #ownBytes = 0;
   /** The last of those that was one too many. */
   #lastOwnDropped: Frame | undefined = undefined;
   #hasLetGo = false;
@@ -138,20 +144,23 @@ export class Replay implements Holder {
   }
 
   hold(encoded: Encoded): void {
-    let frames = encoded.frames;
+    let { frames, bytes } = encoded;
     if (frames.some(isOwn)) {
       for (const frame of frames) if (isOwn(frame)) this.#holdOwn(frame);
       frames = frames.filter((frame) => !isOwn(frame));
       if (frames.length === 0) return;
+      bytes = frames.reduce((sum, frame) => sum + frame.bytes, 0);
     }
-    if (this.#held.length + frames.length <= HOLD_FRAMES) {
+    if (this.#held.length + frames.length <= HOLD_FRAMES && this.#hasRoom(this.#heldBytes, bytes)) {
       this.#held.push(...frames);
+      this.#heldBytes += bytes;
       return;
     }
     for (const frame of [...this.#held, ...frames]) {
       if (frame instanceof LossFrame && frame.isBeginning) this.#letGoEpoch = frame;
     }
     this.#held = [];
+    this.#heldBytes = 0;
     this.#hasLetGo = true;
     this.#letGoThrough = frames[frames.length - 1];
   }
@@ -206,12 +215,20 @@ export class Replay implements Holder {
   }
 
   #holdOwn(frame: Frame): void {
-    if (this.#own.length < HOLD_FRAMES && this.#lastOwnDropped === undefined) {
+    const hasRoom = this.#own.length < HOLD_FRAMES && this.#hasRoom(this.#ownBytes, frame.bytes);
+    if (hasRoom && this.#lastOwnDropped === undefined) {
       this.#own.push(frame);
+      this.#ownBytes += frame.bytes;
       return;
     }
     this.#lastOwnDropped = frame;
     this.#host.dropped(1);
+  }
+
+  /** One is held whatever its size: there may be no history that has it. */
+  #hasRoom(held: number, bytes: number): boolean {
+    const { maxHeldBytes } = this.#host;
+    return held === 0 || maxHeldBytes === 0 || held + bytes <= maxHeldBytes;
   }
 
   #read(): void {
@@ -223,7 +240,7 @@ export class Replay implements Holder {
     const keys = this.#client.keys();
     const max = this.#isFirst ? this.#host.maxReplayEvents : 0;
     this.#ask(
-      () => this.#host.bus.read({ keys, after: this.#cursor, limit: PAGE_EVENTS, max }),
+      () => this.#host.bus.read({ keys, after: this.#cursor, limit: this.#pageEvents, max }),
       (page, isLate) => {
         this.#isReading = false;
         if (!isLate) {
@@ -252,9 +269,18 @@ export class Replay implements Holder {
     if (page.loss !== undefined) this.#takeLoss(page);
     this.#page = slicesOf(page.events);
     this.#pageNext = 0;
-    const last = page.events[page.events.length - 1];
-    this.#cursor = page.more && last !== undefined ? last.id : page.head.id;
-    this.#head = page.more ? undefined : page.head;
+    let kept = 0;
+    let bytes = 0;
+    for (const { frames, encoded } of this.#page) {
+      kept += frames.length;
+      bytes += encoded.bytes;
+    }
+    const isCut = kept < page.events.length;
+    if (isCut) this.#pageEvents = kept;
+    else if (2 * bytes < PAGE_BYTES) this.#pageEvents = Math.min(2 * this.#pageEvents, PAGE_EVENTS);
+    const hasMore = page.more || isCut;
+    this.#cursor = hasMore && kept > 0 ? page.events[kept - 1]!.id : page.head.id;
+    this.#head = hasMore ? undefined : page.head;
   }
 
   /** Writes until the page is through or the socket is full. */
@@ -288,6 +314,7 @@ export class Replay implements Holder {
     for (const frame of slice.frames) {
       while (this.#own.length > 0 && this.#own[0]!.source!.sequence < frame.source!.sequence) {
         const own = this.#own.shift()!;
+        this.#ownBytes -= own.bytes;
         if (!own.hasExpired(now)) frames.push(own);
       }
       if (frame.hasExpired(now) || !this.#client.isOn(frame.source!.key)) continue;

@@ -196,6 +196,10 @@ const FAILURES: Readonly<Record<CallbackOrigin, { code: ErrorCode; message: stri
   'topic-resolver': { code: 'SSE_ERR_INTERNAL', message: 'the topics could not be determined' },
 };
 
+/** Seconds from 2001 to 5138; as milliseconds, days of the early seventies. */
+const SECONDS_FROM = 1e9;
+const SECONDS_TO = 1e11;
+
 /** An identity that cannot be one is the application's mistake, not the client's: it is reported, and 500. */
 function checkIdentity(broker: HandlerBroker, given: Identity): Identity {
   try {
@@ -207,6 +211,10 @@ function checkIdentity(broker: HandlerBroker, given: Identity): Identity {
     if (tenantId !== undefined) checkTenantId(tenantId);
     if (expiresAt !== undefined && (typeof expiresAt !== 'number' || Number.isNaN(expiresAt))) {
       throw new TypeError(`expiresAt of an identity must be a number, ms since 1970; got ${shown(expiresAt)}`);
+    }
+    // As a JWT's `exp` has it: every request would be refused as expired, and nothing would say why.
+    if (expiresAt !== undefined && expiresAt >= SECONDS_FROM && expiresAt < SECONDS_TO) {
+      throw new TypeError(`expiresAt of an identity must be ms since 1970; got ${expiresAt}, which looks like seconds`);
     }
     return given;
   } catch (error) {

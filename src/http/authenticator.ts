@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Identity } from '../core/identity.js';
 import { nameProblem } from '../core/topic.js';
-import { parameterOf, type RequestLike } from './request.js';
+import { checkParameters, parameterOf, type RequestLike } from './request.js';
 
 /**
  * Tells who sent a request. `req` is the raw request, so what an earlier middleware put on it (`req.user`) is there;
@@ -27,10 +27,13 @@ export interface QueryAuthenticatorOptions {
 /**
  * **For development only**: believes whatever `?user_id=` and `?tenant_id=` say, so anybody can be anybody. A request
  * without `user_id`, or with a name that cannot be one, is refused.
+ *
+ * @throws {SseError} `SSE_ERR_INVALID_OPTION`
  */
 export function queryAuthenticator<Req extends RequestLike = IncomingMessage>(
   options: QueryAuthenticatorOptions = {},
 ): Authenticator<Req> {
+  checkParameters('queryAuthenticator', options, ['userParameter', 'tenantParameter']);
   const { userParameter = 'user_id', tenantParameter = 'tenant_id' } = options;
   return (req) => {
     const userId = parameterOf(req, userParameter);

@@ -72,6 +72,13 @@ export function serveFetch<Context>(
   return async function handle(request, context) {
     let cors = NO_HEADERS;
     try {
+      if (typeof request?.signal?.aborted !== 'boolean') {
+        // Reported as it is: other objects have a part of what a Request has, and fail somewhere.
+        throw new TypeError(
+          "this handler takes a Fetch Request; for Node's (req, res), as Express has it, use createHandler or " +
+            'createPollHandler, for Hono and h3 sse-broker/hono and /h3',
+        );
+      }
       cors = resolved.cors(request, request.method === 'OPTIONS');
       if (request.method === 'OPTIONS') {
         return new Response(null, { status: 204, headers: { Allow: ALLOW, ...cors } });
@@ -92,7 +99,7 @@ export function serveFetch<Context>(
       const style = () => (service.mediaType === 'text/event-stream' ? resolved.refusalOf(request) : 'status');
       const { status, headers, body } = refusalOf(broker, error, style);
       // Statuses that go without a body take no empty one either.
-      return new Response(request.method === 'HEAD' || body === '' ? null : body, {
+      return new Response(request?.method === 'HEAD' || body === '' ? null : body, {
         status,
         headers: { ...headers, ...cors },
       });

@@ -18,7 +18,7 @@ import { cut, isHttp2, type NodeHandler, type NodeRequest, type NodeResponse, se
  *
  * @example
  * http.createServer(createHandler(broker, { authenticator: queryAuthenticator() }));
- * app.get('/events', createHandler(broker, { authenticator: (req) => req.user ?? null })); // Express
+ * app.get('/events', createHandler(broker, { authenticator: ({ user }) => (user ? { userId: user.id } : null) })); // Express
  *
  * @throws {SseError} `SSE_ERR_INVALID_OPTION`
  */

@@ -14,6 +14,12 @@ function isWrapped(res: Http2ServerResponse): boolean {
   return res.write !== prototype.write || res.end !== prototype.end;
 }
 
+/**
+ * Bytes handed over at once. A stream does not tell how far it is with a write that is under way, so a reader that takes its
+ * time over a large event would look like one that is gone.
+ */
+const PIECE_BYTES = 64 * 1024;
+
 type MaybeCompressing = Http2ServerResponse & { flush?: () => void };
 
 /** What response and stream have in common. */
@@ -31,6 +37,10 @@ export class Http2Sink implements Sink {
   readonly #gzip: GzipStream | undefined;
   #owner: SinkOwner | undefined = undefined;
   #isWaiting = false;
+  /** What was taken and is still to be handed over, in order; undefined for nothing. */
+  #rest: Buffer[] | undefined = undefined;
+  /** Nothing may be written any more; the end comes behind the rest. */
+  #isEnding = false;
   /** Kept from the first time on: `once` on a response that compression has wrapped is never removed. */
   #onDrain: (() => void) | undefined = undefined;
 
@@ -46,6 +56,7 @@ export class Http2Sink implements Sink {
     const { stream } = this.#res;
     stream.once('close', () => {
       this.#owner = undefined;
+      this.#rest = undefined;
       if (this.#onDrain !== undefined) this.#carrier.off('drain', this.#onDrain);
       owner.closed();
     });
@@ -64,7 +75,9 @@ export class Http2Sink implements Sink {
     if (!this.#isOpen) return;
     if (last !== undefined) this.#write((this.#gzip?.next(last) ?? last).payload);
     if (this.#gzip !== undefined) this.#write(this.#gzip.trailer.payload);
-    this.#carrier.end();
+    this.#isEnding = true;
+    if (this.#rest === undefined) this.#carrier.end();
+    else this.#awaitDrain();
   }
 
   destroy(): void {
@@ -72,14 +85,39 @@ export class Http2Sink implements Sink {
   }
 
   progress(): number {
-    return -this.#res.stream.writableLength;
+    let waiting = this.#res.stream.writableLength;
+    if (this.#rest !== undefined) for (const { length } of this.#rest) waiting += length;
+    return -waiting;
   }
 
   get #isOpen(): boolean {
-    return this.#res.stream.writable && !this.#res.writableEnded;
+    return this.#res.stream.writable && !this.#res.writableEnded && !this.#isEnding;
   }
 
   #write(payload: Buffer): boolean {
+    if (this.#rest !== undefined) {
+      this.#rest.push(payload);
+      return false;
+    }
+    if (payload.length <= PIECE_BYTES || this.#carrier === this.#res) return this.#hand(payload);
+    this.#rest = [payload];
+    return this.#handRest();
+  }
+
+  /** Hands over pieces while there is room; true where that was all. */
+  #handRest(): boolean {
+    let hasRoom = true;
+    while (hasRoom && this.#rest !== undefined) {
+      const [payload, ...others] = this.#rest as [Buffer, ...Buffer[]];
+      const isLast = payload.length <= PIECE_BYTES;
+      if (!isLast) this.#rest[0] = payload.subarray(PIECE_BYTES);
+      else this.#rest = others.length > 0 ? others : undefined;
+      hasRoom = this.#hand(isLast ? payload : payload.subarray(0, PIECE_BYTES));
+    }
+    return hasRoom;
+  }
+
+  #hand(payload: Buffer): boolean {
     const hasRoom = this.#carrier.write(payload);
     // Compression middleware collects until it is told not to.
     if (this.#carrier === this.#res) this.#res.flush?.();
@@ -92,8 +130,10 @@ export class Http2Sink implements Sink {
     if (this.#onDrain !== undefined) return;
     this.#onDrain = () => {
       if (!this.#isWaiting) return;
+      if (this.#rest !== undefined && !this.#handRest()) return;
       this.#isWaiting = false;
-      this.#owner?.drained();
+      if (this.#isEnding) this.#carrier.end();
+      else this.#owner?.drained();
     };
     this.#carrier.on('drain', this.#onDrain);
   }

@@ -11,6 +11,7 @@ import { Socket } from 'node:net';
 import type { Bytes, GzipStream } from '../core/deflate.js';
 import type { Encoded } from '../core/frame.js';
 import type { Sink, SinkOwner } from '../core/sink.js';
+import { onConnectionClose } from './leaving.js';
 
 /** The socket of a response that nobody wrapped, once its head is written; undefined where unsure. */
 export function unwrappedSocket(req: IncomingMessage, res: ServerResponse): Socket | undefined {
@@ -44,20 +45,13 @@ function onClose(this: WithSink): void {
 // A response that broke also closes; without a listener its error would end the process.
 function onError(): void {}
 
-// Pipelined responses wait on one connection, any number of them: one listener for all.
-const WAITING = Symbol('sse-broker.waiting');
-type WithWaiting = Socket & { [WAITING]?: Set<NodeSink> | undefined };
-
-function onConnectionClose(this: WithWaiting): void {
-  const waiting = this[WAITING];
-  if (waiting !== undefined) for (const sink of [...waiting]) sink.closed();
-}
-
 /** What most streams never need, and so do not carry. */
 interface Extras {
   readonly gzip?: GzipStream | undefined;
   /** Set for a response that has no socket yet: only its connection tells that the client left. */
-  readonly connection?: WithWaiting | undefined;
+  readonly connection?: Socket | undefined;
+  /** Undoes listening to that. */
+  leaveConnection?: (() => void) | undefined;
   isWaiting: boolean;
   /** Made when first needed, and then kept: `once` on a response that compression has wrapped is never removed. */
   onDrain?: (() => void) | undefined;
@@ -82,8 +76,11 @@ export class NodeSink implements Sink {
     this.#res[SINK] = this;
     this.#res.on('close', onClose);
     this.#res.on('error', onError);
-    this.#joinConnection();
-    const header = this.#extras?.gzip?.header;
+    const extras = this.#extras;
+    if (extras?.connection !== undefined) {
+      extras.leaveConnection = onConnectionClose(extras.connection, () => this.closed());
+    }
+    const header = extras?.gzip?.header;
     if (header === undefined) return;
     if (this.#socket === undefined) this.#res.write(header.payload);
     else this.#socket.write(header.chunk);
@@ -93,6 +90,8 @@ export class NodeSink implements Sink {
     const socket = this.#socket;
     const gzip = this.#extras?.gzip;
     if (socket === undefined) return this.#writeToResponse(bytesOf(encoded, gzip).payload);
+    // Somebody else has ended the response: what came now would stand behind its last chunk, where the next response begins.
+    if (this.#res.writableEnded) return true;
     if (!socket.writable) return this.#cutOff();
     const text = gzip === undefined ? encoded.chunkText : undefined;
     if (text === undefined ? socket.write(bytesOf(encoded, gzip).chunk) : socket.write(text, 'latin1')) return true;
@@ -140,28 +139,10 @@ export class NodeSink implements Sink {
     this.#owner = undefined;
     this.#res[SINK] = undefined;
     if (!isToldByResponse) this.#res.off('close', onClose);
-    this.#leaveConnection();
+    this.#extras?.leaveConnection?.();
     const onDrain = this.#extras?.onDrain;
     if (onDrain !== undefined) (this.#socket ?? this.#res).off('drain', onDrain);
     owner?.closed();
-  }
-
-  #joinConnection(): void {
-    const connection = this.#extras?.connection;
-    if (connection === undefined) return;
-    if (connection[WAITING] === undefined) {
-      connection[WAITING] = new Set();
-      connection.on('close', onConnectionClose);
-    }
-    connection[WAITING].add(this);
-  }
-
-  #leaveConnection(): void {
-    const connection = this.#extras?.connection;
-    const waiting = connection?.[WAITING];
-    if (connection === undefined || !waiting?.delete(this) || waiting.size > 0) return;
-    connection[WAITING] = undefined;
-    connection.off('close', onConnectionClose);
   }
 
   /**

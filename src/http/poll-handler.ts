@@ -4,7 +4,7 @@ import type { HandlerBroker } from './arrival.js';
 import { type FetchHandler, serveFetch } from './fetch-handler.js';
 import type { HandlerOptions } from './options.js';
 import { poll, waitOf } from './poll.js';
-import { answer, isGone, type NodeHandler, serveNode } from './serve-node.js';
+import { answer, isGone, type NodeHandler, onceLeft, serveNode } from './serve-node.js';
 
 const HEADERS: Readonly<Record<string, string>> = Object.freeze({
   'Content-Type': 'application/json; charset=utf-8',
@@ -29,9 +29,13 @@ export function createPollHandler<Req extends object = IncomingMessage, Context 
     headers: HEADERS,
     open: async (req, res, headers, arrival) => {
       const left = new AbortController();
-      res.once('close', () => left.abort());
-      const body = await poll(broker, arrival, waitOf(req), left);
-      if (body !== undefined && !isGone(req, res)) answer(res, { status: 200, headers, body });
+      const stay = onceLeft(req, res)(() => left.abort());
+      try {
+        const body = await poll(broker, arrival, waitOf(req), left);
+        if (body !== undefined && !isGone(req, res)) answer(res, { status: 200, headers, body });
+      } finally {
+        stay();
+      }
       return undefined;
     },
   });

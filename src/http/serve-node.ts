@@ -1,6 +1,7 @@
 /** What the Node handlers have in common: from `(req, res)` to an arrival, and refusals. */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import type { Socket } from 'node:net';
 import { isThenable } from '../core/diagnostics.js';
 import { isSseError, SseError } from '../core/errors.js';
 import {
@@ -12,6 +13,7 @@ import {
   type OnceLeft,
   tellConnected,
 } from './arrival.js';
+import { onConnectionClose } from './leaving.js';
 import { type HandlerOptions, resolveHandlerOptions } from './options.js';
 import { ALLOW, type Answer, refusalOf } from './refusal.js';
 import type { MediaType } from './request.js';
@@ -23,7 +25,8 @@ export type NodeRequest = IncomingMessage | Http2ServerRequest;
 export type NodeResponse = ServerResponse | Http2ServerResponse;
 
 /**
- * Serves one request. Resolves when the stream is open or the request answered, never rejects. `context` is handed to the
+ * Serves one request. Resolves when the stream is open or the request answered; rejects only where it is mounted so that it
+ * gets something else than Node's `(req, res)`. `context` is handed to the
  * callbacks of `HandlerOptions`; frameworks' adapters pass their own object, Express passes `next`, which is not called.
  */
 export type NodeHandler<Context = unknown> = (req: NodeRequest, res: NodeResponse, context?: Context) => Promise<void>;
@@ -41,7 +44,9 @@ export interface NodeService {
   ): string | undefined | Promise<undefined>;
 }
 
-export const isHttp2 = (res: NodeResponse): res is Http2ServerResponse => 'stream' in res;
+// An application may have put a `stream` of its own on an HTTP/1 response.
+export const isHttp2 = (res: NodeResponse): res is Http2ServerResponse =>
+  'stream' in res && !(res instanceof ServerResponse);
 
 /** True where nobody is there to answer. */
 export function isGone(req: NodeRequest, res: NodeResponse): boolean {
@@ -54,11 +59,17 @@ export function isGone(req: NodeRequest, res: NodeResponse): boolean {
 const hasBody = (req: NodeRequest, res: NodeResponse): boolean =>
   isHttp2(res) || req.headers['content-length'] !== undefined || req.headers['transfer-encoding'] !== undefined;
 
-const onceClosed =
-  (res: NodeResponse): OnceLeft =>
+/** By the response, and by the connection of one that has no socket yet: `callback` may come twice where nobody undoes it. */
+export const onceLeft =
+  (req: NodeRequest, res: NodeResponse): OnceLeft =>
   (callback) => {
+    const isPipelined = !isHttp2(res) && res.socket === null;
+    const leaveConnection = isPipelined ? onConnectionClose(req.socket as Socket, () => callback()) : undefined;
     res.once('close', callback);
-    return () => res.off('close', callback);
+    return () => {
+      res.off('close', callback);
+      leaveConnection?.();
+    };
   };
 
 /** Ends a response that can no longer be answered. */
@@ -87,6 +98,17 @@ function prepared(res: NodeResponse, headers: Readonly<Record<string, string>>):
   return vary === undefined || headers.Vary === undefined ? headers : addVary(headers, String(vary));
 }
 
+/** @throws {TypeError} Frameworks with objects of their own would make of it that a method is missing somewhere. */
+function checkMount(req: unknown, res: unknown): void {
+  const { headers } = (req ?? {}) as Partial<NodeRequest>;
+  const { writeHead } = (res ?? {}) as Partial<NodeResponse>;
+  if (typeof headers === 'object' && typeof writeHead === 'function') return;
+  throw new TypeError(
+    "this handler takes Node's (req, res); for Koa, Fastify, NestJS, Hono and h3 use sse-broker/koa, /fastify, /nest, /hono " +
+      'or /h3, for a Fetch Request createFetchHandler or createFetchPollHandler',
+  );
+}
+
 /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
 export function serveNode<Req extends object, Context>(
   broker: HandlerBroker,
@@ -98,6 +120,7 @@ export function serveNode<Req extends object, Context>(
   const headersOf = headersFor(service, resolved);
 
   return async function handle(req, res, context) {
+    checkMount(req, res);
     // A body nobody asked for would pause the connection, and then its end would go unseen.
     if (hasBody(req, res)) req.resume();
     let cors = NO_HEADERS;
@@ -109,7 +132,7 @@ export function serveNode<Req extends object, Context>(
       }
       checkRequest(req, service.mediaType);
       if (isGone(req, res)) return;
-      const arriving = arrive(broker, resolved, req, context as Context, () => onceClosed(res));
+      const arriving = arrive(broker, resolved, req, context as Context, () => onceLeft(req, res));
       const arrival = isThenable(arriving) ? await arriving : arriving;
       if (arrival === undefined || isGone(req, res)) return;
       if (res.headersSent) {

@@ -1,7 +1,7 @@
 /** Which topics a stream starts with. */
 import type { IncomingMessage } from 'node:http';
 import type { Identity } from '../core/identity.js';
-import { parametersOf, type RequestLike } from './request.js';
+import { checkParameters, parametersOf, type RequestLike } from './request.js';
 
 /** Tells which topics a client gets. What it throws refuses the request: see `Authenticator`. */
 export type TopicResolver<Req = IncomingMessage, Context = unknown> = (
@@ -22,10 +22,13 @@ export interface QueryTopicResolverOptions {
 /**
  * Topics as the client asks for them: `?topics=a,b`, also repeated. The client chooses freely, so give
  * `authorizeTopic` too, unless every topic is public.
+ *
+ * @throws {SseError} `SSE_ERR_INVALID_OPTION`
  */
 export function queryTopicResolver<Req extends RequestLike = IncomingMessage>(
   options: QueryTopicResolverOptions = {},
 ): TopicResolver<Req> {
+  checkParameters('queryTopicResolver', options, ['parameter']);
   const { parameter = 'topics' } = options;
   return (req) => {
     const topics: string[] = [];

@@ -20,7 +20,6 @@ export class WebSink implements Sink {
   #isWaiting = false;
   /** Nothing may be written any more; what was is still to be read. */
   #isEnding = false;
-  #taken = 0;
 
   /** `gzip` where the head of the response says so; `request`: by its signal a runtime tells that the client left. */
   constructor(gzip?: GzipStream, request?: Leaver) {
@@ -68,13 +67,13 @@ export class WebSink implements Sink {
     queueMicrotask(() => this.#closed());
   }
 
+  /** Not told by `pull`, which comes only when there is room again. */
   progress(): number {
-    return this.#taken;
+    return this.#controller.desiredSize ?? 0;
   }
 
   /** The reader has room: called after every read that leaves some. */
   #onPull(): void {
-    this.#taken++;
     if (this.#isEnding) {
       if (this.#isRead()) this.#finish();
     } else if (this.#isWaiting) {

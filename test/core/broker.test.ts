@@ -267,6 +267,17 @@ test('disconnect tells why, once; nobody of that id is false', async () => {
   sink.check();
 });
 
+test('a reason that is no string ends nobody', async () => {
+  const broker = makeBroker();
+  const { sink, clientId } = join(broker, { identity: { userId: 'ann' } });
+  for (const reason of [1n, null, {}] as unknown as string[]) {
+    await expect(broker.disconnect(clientId, reason)).rejects.toMatchObject({ code: 'SSE_ERR_INVALID_OPTION' });
+    await expect(broker.disconnectUser('ann', { reason })).rejects.toMatchObject({ code: 'SSE_ERR_INVALID_OPTION' });
+  }
+  expect(sink.isEnded).toBe(false);
+  expect(broker.getStats()).toMatchObject({ totalClients: 1, ending: 0 });
+});
+
 test('an overflow names the client, the policy and the limit once, until it has caught up; every drop is counted', async () => {
   const broker = makeBroker({ clientBufferSize: 2, overflow: 'drop-oldest', createId: counter() });
   const told = listened(broker);

@@ -198,3 +198,24 @@ test('a loss without a head is told where the head takes time, or fails: before 
     expect(broker.reported).toEqual([]);
   }
 });
+
+test.each<[string, () => unknown]>([
+  [
+    'throws',
+    () => {
+      throw new Error('no connection');
+    },
+  ],
+  ['rejects', () => Promise.reject(new Error('no connection'))],
+])(
+  'a bus whose leave %s: the client is gone all the same, nothing is thrown, and the error is told',
+  async (_, leave) => {
+    const { bus, broker, sink } = setUp();
+    bus.leave = leave as () => void;
+    expect(() => sink.close()).not.toThrow();
+    // A rejection that nobody awaits would fail this test.
+    await turn();
+    expect(broker.getStats()).toMatchObject({ totalClients: 0, ending: 0, disconnects: { left: 1 } });
+    expect(broker.reported.map(({ cause }) => (cause as Error).message)).toEqual(['no connection', 'no connection']);
+  },
+);

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { Diagnostics, isThenable } from '../../src/core/diagnostics.js';
 import { SseError } from '../../src/core/errors.js';
 import type { Logger } from '../../src/core/options.js';
+import { makeBroker } from '../support/broker.js';
 import { collectWarnings } from '../support/warnings.js';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -180,4 +181,23 @@ test('a thenable is anything with a then', () => {
   const thenables = [Promise.resolve(), { then: () => {} }];
   expect(thenables.map(isThenable)).toEqual([true, true]);
   expect([undefined, null, 7, 'x', {}, () => {}].map(isThenable)).toEqual([false, false, false, false, false, false]);
+});
+
+test('a listener of error whose own sends are rejected does not keep the process from everything else', async () => {
+  const broker = makeBroker();
+  await broker.close();
+  let calls = 0;
+  // A listener may send, and here each of its sends is one more error.
+  broker.on('error', () => {
+    if (++calls === 1_000_000) throw new Error('nothing else ever got a turn');
+    broker.broadcast('log', 'an error');
+  });
+  broker.broadcast('note', 1);
+  await turn();
+  expect(calls).toBe(10_000);
+  // The next turn begins anew.
+  await turn();
+  broker.broadcast('note', 2);
+  await turn();
+  expect(calls).toBe(20_000);
 });

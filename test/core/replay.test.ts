@@ -1,8 +1,9 @@
 /** How a client joins the live stream; test/resume plays the same with an in-memory bus and every kind of cut. */
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
-import { Broker, type BrokerOptions, type Gap, type Identity } from '../../src/index.js';
+import { Broker, type BrokerOptions, type Gap, type Identity, MemoryBus } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
+import { stillHeld } from '../support/garbage.js';
 import { LateBus } from '../support/late-bus.js';
 import { PipeSink } from '../support/pipe-sink.js';
 import { Reader } from '../support/reader.js';
@@ -277,6 +278,20 @@ test('a client that leaves while the bus is asked is forgotten: no write, no ent
     expect(broker.getStats()).toMatchObject({ totalClients: 0, totalUsers: 0, totalTopics: 0, ending: 0 });
     expect([...bus.joined]).toEqual([]);
   }
+});
+
+test('clients that leave while the bus takes for ever to join are let go of', async () => {
+  const bus = new MemoryBus();
+  bus.join = (() => new Promise<void>(() => {})) as () => void;
+  const broker = makeBroker({ bus });
+  const references = Array.from({ length: 50 }, () => {
+    const sink = new StrictSink();
+    broker.connect({ sink, identity: { userId: 'ann' }, lastEventId: 'x-1' });
+    sink.close();
+    return new WeakRef(sink);
+  });
+  expect(broker.getStats()).toMatchObject({ totalClients: 0, ending: 0 });
+  expect(await stillHeld(references)).toBeLessThan(5);
 });
 
 test('a new client whose bus takes for ever holds a bounded number of frames, and is told what it missed', async () => {

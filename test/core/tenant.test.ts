@@ -157,3 +157,28 @@ test('disconnecting a user of one tenant leaves the one of that name in others',
   expect(await broker.disconnectUser('ann')).toBe(0);
   expect(sinks.map(({ isEnded }) => isEnded)).toEqual([true, true, true]);
 });
+
+test('an identity that the application changes while the stream is open moves it into no other tenant', async () => {
+  const broker = makeBroker();
+  const sink = StrictSink.forTest();
+  const identity = { userId: 'ann', tenantId: 'acme' };
+  const clientId = broker.connect({ sink, identity, topics: ['x'] });
+  identity.tenantId = 'globex';
+  await broker.subscribe(clientId, 'y');
+  for (const tenant of ['acme', 'globex']) {
+    await broker.tenant(tenant).sendToTopic('x', 'n', `x of ${tenant}`);
+    await broker.tenant(tenant).sendToTopic('y', 'n', `y of ${tenant}`);
+  }
+  await broker.tenant('acme').sendToClient(clientId, 'n', 'to the client of acme');
+  await expect(broker.tenant('globex').sendToClient(clientId, 'n', 1)).rejects.toMatchObject({
+    code: 'SSE_ERR_UNKNOWN_CLIENT',
+  });
+  await broker.unsubscribe(clientId, 'x');
+  await broker.tenant('acme').sendToTopic('x', 'n', 'after it left x');
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(sink.events.filter(({ type }) => type === 'n').map(({ data }) => data)).toEqual([
+    'x of acme',
+    'y of acme',
+    'to the client of acme',
+  ]);
+});

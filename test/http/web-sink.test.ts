@@ -55,6 +55,16 @@ test('takes what fits, is full once, and tells when there is room again, once', 
   expect(calls).toEqual(['drained']);
 });
 
+test('a reader that took something, but not enough to have room, has progressed', async () => {
+  const { sink, write } = opened();
+  const reader = sink.body.getReader();
+  write('a'.repeat(10_000));
+  expect(write('b'.repeat(1_000_000))).toBe(false);
+  const progress = sink.progress();
+  await reader.read();
+  expect(sink.progress()).not.toBe(progress);
+});
+
 test('a reader that waits gets what is written at once, and holds nothing back', async () => {
   const { sink, write } = opened();
   const reader = sink.body.getReader();

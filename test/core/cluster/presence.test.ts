@@ -493,3 +493,22 @@ test('a listener that ends the stream it is told of leaves nothing behind', asyn
   }
   await broker.close();
 });
+
+test('an identity that the application changes while the stream is open leaves nobody online', () => {
+  const broker = makeBroker({ presenceGrace: 0, clock: new ManualClock() });
+  const { presence } = broker;
+  const sink = StrictSink.forTest();
+  const identity: { userId?: string } = { userId: 'ann' };
+  broker.connect({ sink, identity });
+  expect(presence.connections('ann').length).toBe(1);
+  delete identity.userId;
+  sink.close();
+  expect(presence.connections('ann')).toEqual([]);
+});
+
+test('a user with more streams than a call has arguments can be asked for', () => {
+  const directory = new PresenceDirectory({ now: () => 0, joined() {}, left() {}, leaving() {} }, 0, 0);
+  const user = { nodeId: 'n', userId: 'guest', tenantId: undefined, sessionId: undefined, connectedAt: 0 };
+  for (let n = 0; n < 200_000; n++) directory.add({ ...user, clientId: String(n) });
+  expect(directory.connections('guest', undefined).length).toBe(200_000);
+});
