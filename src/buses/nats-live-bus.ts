@@ -77,6 +77,7 @@ export class NatsLiveBus implements Bus {
     if (this.#connection.isClosed()) throw unavailable('the NATS connection is closed');
     if (this.#receiver !== undefined) return;
     await this.#flush.get();
+    if (this.#isClosed) throw unavailable('the bus is closed');
     this.#receiver = receiver;
     this.#link.start();
     this.#down = undefined;

@@ -63,6 +63,8 @@ export class RedisCaller {
       }, this.#timeoutMs);
       const failed = (error: unknown): void => {
         clearTimeout(timer);
+        // ioredis hangs the whole command on its error, and who logs that would log what others have published.
+        if (error instanceof Error) Reflect.deleteProperty(error, 'command');
         reject(this.#failureOf('Redis', error));
       };
       try {

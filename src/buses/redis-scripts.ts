@@ -236,7 +236,16 @@ local function step(one)
   end
 end
 
-local function previousOf(entry) return tonumber(string.match(entry[2][2], '^%d+')) end
+-- The sequence before an event, and its run; nil for what somebody else wrote.
+local function placeOf(entry)
+  local previous, itsRun = string.match(entry[2][2], '^(%d+) (%S+)$')
+  if previous and tonumber(previous) < tonumber(string.match(entry[1], '^%d+')) then
+    return tonumber(previous), itsRun
+  end
+end
+
+-- What is no event is told as a loss of its own: nothing need be known before it.
+local function previousOf(entry) return placeOf(entry) or 0 end
 
 local open, lost, missing, upper = {}, {}, 0, 0
 for i = 1, #KEYS - 3 do
@@ -311,12 +320,15 @@ while count < limit and bytes < maxBytes do
     if one.sequence and (not best or one.sequence < best.sequence) then best = one end
   end
   if not best then break end
-  local fields = best.chunk[best.at][2]
+  local entry = best.chunk[best.at]
+  local place, itsRun = placeOf(entry)
+  -- No event has an empty text.
+  local body = place and entry[2][4] or ''
   events[#events + 1] = best.index
   events[#events + 1] = text(best.sequence)
-  events[#events + 1] = string.match(fields[2], '%S+$')
-  events[#events + 1] = fields[4]
-  bytes = bytes + #fields[4]
+  events[#events + 1] = itsRun or run
+  events[#events + 1] = body
+  bytes = bytes + #body
   count = count + 1
   step(best)
 end

@@ -11,7 +11,7 @@
  * is alive and that all older messages have come in.
  */
 import type { Bus, BusReceiver, BusStatus, Head, Loss, ReadRequest, ReadResult } from '../core/bus.js';
-import { SseError } from '../core/errors.js';
+import { SseError, shown } from '../core/errors.js';
 import type { OutgoingEvent } from '../core/event.js';
 import { decodeEvent } from './envelope.js';
 import { NextBatch } from './next-batch.js';
@@ -145,7 +145,7 @@ export class RedisBus implements Bus {
       this.#starting = undefined;
       // Who tries again may come as another object.
       this.#receiver = undefined;
-      throw error;
+      throw error instanceof SseError ? error : failureOf('the connection for listening', error);
     });
     return this.#starting;
   }
@@ -364,14 +364,20 @@ export class RedisBus implements Bus {
     const third = text.indexOf(' ', second + 1);
     const run = text.slice(0, first);
     const sequence = Number(text.slice(first + 1, second));
-    const previous = text.slice(second + 1, third);
+    const before = text.slice(second + 1, third);
     const key = channel.slice(this.#channelPrefix.length);
     const place = { key, sequence, id: `${run}-${sequence}` };
-    const event = decodeEvent(text.slice(third + 1), place, (error) => this.#receiver?.error(error));
+    const error = (problem: SseError) => this.#receiver?.error(problem);
+    const event = decodeEvent(text.slice(third + 1), place, error);
     if (event === undefined) return;
-    const known = previous === '-' ? undefined : Number(previous);
-    if (Number.isNaN(known)) return;
-    this.#sequencer.accept(event, known, run);
+    const previous = before === '-' ? undefined : Number(before);
+    // Taken for what is complete, a place beyond this event would hide all that follows.
+    if (previous !== undefined && !(Number.isSafeInteger(previous) && previous >= 0 && previous < sequence)) {
+      const message = `an event of another node was dropped: the one before it is ${shown(before)}`;
+      error(new SseError('SSE_ERR_INVALID_BUS_EVENT', message));
+      return;
+    }
+    this.#sequencer.accept(event, previous, run);
   }
 
   async #close(): Promise<void> {

@@ -82,12 +82,14 @@ function packageDriver(name: 'better-sqlite3' | 'libsql', Database: DatabaseClas
 const BUSY = 5;
 const READ_ONLY = 8;
 const CORRUPT = 11;
+const FULL = 13;
 const CANNOT_OPEN = 14;
 const NOT_A_DATABASE = 26;
 const PRIMARY_CODES: Readonly<Record<string, number>> = {
   SQLITE_BUSY: BUSY,
   SQLITE_READONLY: READ_ONLY,
   SQLITE_CORRUPT: CORRUPT,
+  SQLITE_FULL: FULL,
   SQLITE_CANTOPEN: CANNOT_OPEN,
   SQLITE_NOTADB: NOT_A_DATABASE,
 };
@@ -107,6 +109,12 @@ export function isBusy(error: unknown): boolean {
   return resultCode(error) === BUSY;
 }
 
+/** No room on the disk; for the operating system, which counts files too, or for SQLite. */
+export function isFull(error: unknown): boolean {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return resultCode(error) === FULL || code === 'ENOSPC' || code === 'EDQUOT';
+}
+
 /** The file is damaged, or no database. */
 export function isCorrupt(error: unknown): boolean {
   return resultCode(error) === CORRUPT || resultCode(error) === NOT_A_DATABASE;
@@ -119,6 +127,15 @@ const FORBIDDEN: ReadonlySet<unknown> = new Set(['EACCES', 'EPERM', 'EROFS', 'EN
 export function isForbidden(error: unknown): boolean {
   const code = resultCode(error);
   return code === CANNOT_OPEN || code === READ_ONLY || FORBIDDEN.has((error as { code?: unknown } | null)?.code);
+}
+
+/** After a failure; SQLite may have done it itself (https://sqlite.org/lang_transaction.html, "Response To Errors"). */
+export function rollBack(db: SqliteDatabase): void {
+  try {
+    db.exec('ROLLBACK');
+  } catch {
+    // It has.
+  }
 }
 
 export function messageOf(error: unknown): string {

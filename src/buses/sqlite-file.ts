@@ -5,11 +5,20 @@
  * The lock is SQLite's own exclusive locking mode (https://sqlite.org/pragma.html#pragma_locking_mode): the operating
  * system drops it when the process dies, however it dies, so there is no false lock after a kill -9.
  */
-import { constants, copyFileSync, existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { constants, copyFileSync, existsSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { SseError } from '../core/errors.js';
-import { type Driver, isBusy, isCorrupt, isForbidden, messageOf, type SqliteDatabase } from './sqlite-driver.js';
+import {
+  type Driver,
+  isBusy,
+  isCorrupt,
+  isForbidden,
+  isFull,
+  messageOf,
+  rollBack,
+  type SqliteDatabase,
+} from './sqlite-driver.js';
 import { APPLICATION_ID, checkHeader, refusal } from './sqlite-header.js';
 import { beginOpening, hold, isHeld, isLockedHere } from './sqlite-held.js';
 import { checkTables, createTables, SCHEMA_VERSION } from './sqlite-schema.js';
@@ -37,7 +46,8 @@ export interface FileOptions {
  * Opens `file`, or makes it.
  *
  * @throws {SseError} `SSE_ERR_HISTORY_UNUSABLE` where it is no history file, damaged, of a newer version, beside a log that is
- * another's, or where it may not be written; `SSE_ERR_BUS_UNAVAILABLE` where another process, or anything of this one, holds it.
+ * another's, or where it may not be written; `SSE_ERR_BUS_UNAVAILABLE` where another process, or anything of this one, holds it,
+ * or the disk is full.
  */
 export async function openFile(driver: Driver, options: FileOptions): Promise<SqliteDatabase> {
   const deadline = performance.now() + options.lockTimeout;
@@ -82,15 +92,25 @@ function holderOf(file: string): string {
 
 /** Asks before anything is opened: what has the file open would lose its lock when that is closed. */
 function open(driver: Driver, options: FileOptions): SqliteDatabase {
-  const { file } = options;
+  const file = targetOf(options.file);
   if (isHeld(file)) throw busy();
   const endOpening = beginOpening(file);
   if (endOpening === undefined) throw busy();
   try {
     if (isLockedHere(file)) throw busy();
-    return openFree(driver, options);
+    return openFree(driver, { ...options, file });
   } finally {
     endOpening();
+  }
+}
+
+/** SQLite follows a link, and has its log where that leads: what lies beside the link says nothing. */
+function targetOf(file: string): string {
+  try {
+    return realpathSync.native(file);
+  } catch {
+    // Not there yet, or not to be reached, which those find out who try.
+    return file;
   }
 }
 
@@ -102,7 +122,8 @@ function openFree(driver: Driver, { file, tablePrefix, synchronous }: FileOption
     db.exec('PRAGMA busy_timeout = 0');
     // Before the first access in write-ahead mode, so that the index of the log lies in this process' memory.
     db.exec('PRAGMA locking_mode = EXCLUSIVE');
-    if (isNew) create(db, tablePrefix);
+    // What a crash left of a file that was being made is there, but SQLite takes it back now.
+    if (isNew || existsSync(journalOf(file))) create(db, tablePrefix);
     const [row] = db.prepare('PRAGMA journal_mode = WAL').all() as [{ journal_mode: string }];
     if (row.journal_mode !== 'wal') {
       throw new SseError(
@@ -119,8 +140,22 @@ function openFree(driver: Driver, { file, tablePrefix, synchronous }: FileOption
     releases.set(db, hold(file));
     return db;
   } catch (error) {
-    db.close();
+    letGo(db);
     throw error;
+  }
+}
+
+const journalOf = (file: string): string => `${file}-journal`;
+
+/** Closes what could not be used, without the lock that a client that closes late would keep. */
+function letGo(db: SqliteDatabase): void {
+  try {
+    db.exec('PRAGMA locking_mode = NORMAL');
+    db.prepare('SELECT count(*) FROM sqlite_master').all();
+  } catch {
+    // It has none, or is no database.
+  } finally {
+    db.close();
   }
 }
 
@@ -129,7 +164,7 @@ function create(db: SqliteDatabase, tablePrefix: string): void {
   db.exec('BEGIN EXCLUSIVE');
   try {
     const [{ tables }] = db.prepare('SELECT count(*) AS tables FROM sqlite_master').all() as [{ tables: number }];
-    // Otherwise another process was faster, and waits for the lock as we do.
+    // Otherwise another process was faster, and waits for the lock as we do, or the crash was not while the file was made.
     if (Number(tables) === 0) {
       db.exec(`PRAGMA application_id = ${APPLICATION_ID}`);
       db.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
@@ -137,11 +172,7 @@ function create(db: SqliteDatabase, tablePrefix: string): void {
     }
     db.exec('COMMIT');
   } catch (error) {
-    try {
-      db.exec('ROLLBACK');
-    } catch {
-      // SQLite has rolled back itself, as where it cannot make its journal.
-    }
+    rollBack(db);
     throw error;
   }
 }
@@ -149,7 +180,7 @@ function create(db: SqliteDatabase, tablePrefix: string): void {
 /** Everything that can be known without writing: a connection that cannot write looks at every page. */
 function checkContent(driver: Driver, file: string, tablePrefix: string): void {
   // After a crash while the file was made, only SQLite can undo the rest of it.
-  if (existsSync(`${file}-journal`)) return;
+  if (existsSync(journalOf(file))) return;
   const isSmall = statSync(file).size <= CHECKED_BYTES;
   if (driver.releasesOnClose || !existsSync(`${file}-wal`)) {
     checkPages(driver, file, tablePrefix, isSmall);
@@ -206,6 +237,11 @@ function busy(): Error {
 function asRefusal(file: string, error: unknown): unknown {
   if (error instanceof SseError) return error;
   const message = messageOf(error);
+  if (isFull(error)) {
+    return new SseError('SSE_ERR_BUS_UNAVAILABLE', `${file} cannot be opened while the disk is full (${message})`, {
+      cause: error,
+    });
+  }
   if (isForbidden(error)) {
     const why = `this process must be able to read and write it, and to make files in its folder, which must exist (${message})`;
     return refusal(file, why, error);

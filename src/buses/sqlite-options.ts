@@ -7,9 +7,9 @@ import type { SqliteSynchronous } from './sqlite-file.js';
 /** Options of SqliteBus. Durations are in milliseconds, sizes in bytes. */
 export interface SqliteBusOptions {
   /**
-   * A file name, or a database of better-sqlite3, libsql or node:sqlite. The bus closes only what it opened. A file is
-   * the bus' alone, and of one process; it is made where there is none. In a database of yours the bus has tables of
-   * its own, and nothing else may be in a transaction when it writes.
+   * A file name (a path, no `file:` address), or a database of better-sqlite3, libsql or node:sqlite. The bus closes only
+   * what it opened. A file is the bus' alone, and of one process; it is made where there is none. In a database of yours
+   * the bus has tables of its own, and nothing else may be in a transaction when it writes.
    */
   readonly database: string | SqliteDatabase;
   /** What the names of the tables start with, in a database of yours. Default `sse_`. */
@@ -70,6 +70,13 @@ export function resolveSqliteOptions(options: SqliteBusOptions): ResolvedSqliteB
   if (typeof database === 'string') {
     if (database === '' || database === ':memory:') {
       refuse('database', 'the name of a file, or a database object; for a history in memory there is MemoryBus');
+    }
+    // Some clients take such a name for an address, others for a file: what is checked would not be what is opened. It is not
+    // shown, because it may hold a password.
+    const [scheme] = /^(file|libsql|https?|wss?):/i.exec(database) ?? [];
+    if (scheme !== undefined) {
+      const message = `database must be a path or a database object; got a name that begins with ${shown(scheme)}`;
+      throw new SseError('SSE_ERR_INVALID_OPTION', `${message}; write ./ before a file of such a name`);
     }
     if (given.tablePrefix !== undefined) refuse('tablePrefix', 'left out with a file name: the file is the bus’ alone');
     if (given.keepSettings !== undefined)

@@ -56,7 +56,6 @@ export class SqliteRetention {
     for (const { id, name, lostThrough } of store.keys()) {
       names.set(id, name);
       lost.set(name, lostThrough);
-      this.#index.markLost(name, lostThrough);
     }
     for (const row of store.events()) {
       const name = names.get(row.keyId);
@@ -75,6 +74,10 @@ export class SqliteRetention {
         key.losses = lostThrough;
       }
       this.#keep(key, row.sequence, row.expiresAt);
+    }
+    // The others know it themselves. Of those the index remembers only so many, and tells all older ones as one.
+    for (const [name, lostThrough] of lost) {
+      if (this.#index.get(name) === undefined) this.#index.markLost(name, lostThrough);
     }
   }
 
@@ -190,9 +193,12 @@ export class SqliteRetention {
   /** A few rows, in one transaction; true where nothing is left to do. */
   #cleanOnce(): boolean {
     const store = this.#store;
-    const garbage = this.#garbage.slice(0, CLEAN_ROWS);
-    const rows = garbage.length > 0 ? garbage : this.#dropOldest();
+    // In the order in which they were dropped, as the keys are: so what a key has lost is in the file when its row is gone.
+    if (this.#garbage.length === 0) this.#garbage = this.#dropOldest();
+    const rows = this.#garbage.slice(0, CLEAN_ROWS);
     const keys = [...this.#staleKeys].slice(0, CLEAN_ROWS);
+    // Keys that were published to again were not counted down.
+    if (this.#emptyKeys > REMEMBERED_KEYS) this.#emptyKeys = store.countEmptyKeys();
     const forget = Math.min(CLEAN_ROWS, this.#emptyKeys - REMEMBERED_KEYS);
     if (rows.length === 0 && keys.length === 0 && forget <= 0) return true;
     const now = this.#options.clock.now();
@@ -210,14 +216,12 @@ export class SqliteRetention {
     });
     this.#bytes -= freed;
     this.#emptyKeys += emptied - forgotten;
-    // Keys that were published to again are not counted down.
-    if (forget > 0) this.#emptyKeys = store.countEmptyKeys();
-    if (garbage.length > 0) this.#garbage = this.#garbage.slice(garbage.length);
+    if (rows.length > 0) this.#garbage = this.#garbage.slice(rows.length);
     for (const [name] of keys) this.#staleKeys.delete(name);
     return false;
   }
 
-  /** Drops what is beyond the limits on bytes and age, oldest first; returns rows to delete. */
+  /** Drops what is beyond the limits on bytes and age, oldest first, where nothing else waits; returns rows to delete. */
   #dropOldest(): number[] {
     const { historyBytes, historyTtl, clock } = this.#options;
     const isOver = historyBytes > 0 && this.#bytes > historyBytes;
@@ -228,7 +232,7 @@ export class SqliteRetention {
     for (const { sequence, key: name, bytes: size, storedAt } of this.#store.oldest(CLEAN_ROWS)) {
       if (!(historyBytes > 0 && bytes > historyBytes) && storedAt > oldEnough) break;
       const key = this.#index.get(name);
-      // Not so where an earlier step dropped it and could not delete it.
+      // Not so where somebody else has written into the tables.
       if (key !== undefined && key.at(0) === sequence) this.#drop(key);
       rows.push(sequence);
       bytes -= size;

@@ -11,7 +11,7 @@
  * header is never older than its tables.
  */
 import { SseError } from '../core/errors.js';
-import type { SqliteDatabase } from './sqlite-driver.js';
+import { isBusy, isCorrupt, type SqliteDatabase } from './sqlite-driver.js';
 
 /** Version of the tables, in `meta.schema` and in a file of ours also `PRAGMA user_version`. */
 export const SCHEMA_VERSION = 1;
@@ -40,24 +40,39 @@ export function createTables(db: SqliteDatabase, prefix: string): void {
   db.prepare(`INSERT INTO ${prefix}runs (token, first) VALUES (?, 0)`).run(randomToken(8));
 }
 
-/** True where the tables are there; throws where only some are, or of another shape or a newer version. */
+/**
+ * True where a database of the application has the tables; throws where only some are there, or others of these names, or of a
+ * newer version.
+ */
 export function hasTables(db: SqliteDatabase, prefix: string): boolean {
+  const found = tablesOf(db, prefix);
+  if (found !== 'strange') return found === 'ours';
+  throw new SseError(
+    'SSE_ERR_HISTORY_UNUSABLE',
+    `the database has tables named ${prefix}… that are not a history; choose another tablePrefix`,
+  );
+}
+
+/** For a file that says it is ours. */
+export function checkTables(db: SqliteDatabase, prefix: string): void {
+  if (tablesOf(db, prefix) !== 'ours') throw new Error('its tables are not those of a history');
+}
+
+/** What is there under our names. */
+function tablesOf(db: SqliteDatabase, prefix: string): 'none' | 'ours' | 'strange' {
   const names = JSON.stringify(TABLES.map((table) => prefix + table));
   const found = db
     .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name IN (SELECT value FROM json_each(?))")
     .all(names);
-  if (found.length === 0) return false;
+  if (found.length === 0) return 'none';
   let meta: unknown[];
   try {
     meta = db.prepare(`SELECT schema, epoch, run, sequence, forgotten FROM ${prefix}meta`).all();
-    if (found.length !== TABLES.length || meta.length !== 1) throw new Error('a table or its row is missing');
-  } catch (cause) {
-    throw new SseError(
-      'SSE_ERR_HISTORY_UNUSABLE',
-      `the database has tables named ${prefix}… that are not a history; choose another tablePrefix`,
-      { cause },
-    );
+  } catch (error) {
+    if (isBusy(error) || isCorrupt(error)) throw error;
+    return 'strange';
   }
+  if (found.length !== TABLES.length || meta.length !== 1) return 'strange';
   const { schema } = meta[0] as { schema: number };
   if (Number(schema) > SCHEMA_VERSION) {
     throw new SseError(
@@ -65,13 +80,7 @@ export function hasTables(db: SqliteDatabase, prefix: string): boolean {
       `the history was written by a newer sse-broker (schema ${schema}, this one knows ${SCHEMA_VERSION}), and was left as it is; update, or use another`,
     );
   }
-  return true;
-}
-
-/** For a file that says it is ours. */
-export function checkTables(db: SqliteDatabase, prefix: string): void {
-  if (hasTables(db, prefix)) return;
-  throw new SseError('SSE_ERR_HISTORY_UNUSABLE', 'the file has no history tables, and was left as it is');
+  return 'ours';
 }
 
 /** Lower-case letters and digits. */

@@ -1,6 +1,6 @@
 /** The statements over the tables of sqlite-schema.ts. Everything here throws what the SQLite client throws. */
 import type { BusEvent, PriorityLevel } from '../core/event.js';
-import type { SqliteDatabase, SqliteStatement } from './sqlite-driver.js';
+import { rollBack, type SqliteDatabase, type SqliteStatement } from './sqlite-driver.js';
 
 /** Another start took the history over: its `run` stands in the file. */
 export class TakenOver extends Error {
@@ -72,7 +72,7 @@ export class SqliteStore {
        ON CONFLICT (name) DO UPDATE SET is_empty = 0 RETURNING id`,
     );
     this.#read = db.prepare(
-      `SELECT e.sequence, k.name, e.event, e.data, e.json, e.timestamp, e.expires_at
+      `SELECT e.sequence, k.name, e.event, e.data, e.json, ${real('e.timestamp')}, ${real('e.expires_at')}
        FROM ${prefix}events e JOIN ${prefix}keys k ON k.id = e.key_id
        WHERE e.sequence IN (SELECT value FROM json_each(?)) ORDER BY e.sequence`,
     );
@@ -99,11 +99,7 @@ export class SqliteStore {
       this.#db.exec('COMMIT');
       return result;
     } catch (error) {
-      try {
-        this.#db.exec('ROLLBACK');
-      } catch {
-        // SQLite has rolled back itself (https://sqlite.org/lang_transaction.html, "Response To Errors").
-      }
+      rollBack(this.#db);
       throw error;
     }
   }
@@ -124,11 +120,7 @@ export class SqliteStore {
       this.#db.prepare(`UPDATE ${p}meta SET run = ?`).run(this.#run);
       this.#db.exec('COMMIT');
     } catch (error) {
-      try {
-        this.#db.exec('ROLLBACK');
-      } catch {
-        // As above.
-      }
+      rollBack(this.#db);
       throw error;
     }
   }
@@ -154,7 +146,7 @@ export class SqliteStore {
   /** All events, oldest first, without what is in them. */
   *events(): Generator<EventRow, void, void> {
     const statement = this.#db.prepare(
-      `SELECT sequence, key_id, bytes, expires_at FROM ${this.#prefix}events WHERE sequence > ? ORDER BY sequence LIMIT ?`,
+      `SELECT sequence, key_id, bytes, ${real('expires_at')} FROM ${this.#prefix}events WHERE sequence > ? ORDER BY sequence LIMIT ?`,
     );
     for (let after = 0; ; ) {
       const rows = statement.all(after, LOAD_ROWS).map(eventRow);
@@ -239,6 +231,14 @@ export class SqliteStore {
     this.#db.prepare(`UPDATE ${p}meta SET forgotten = max(forgotten, ?)`).run(forgotten);
     return rows.length;
   }
+}
+
+/**
+ * A column that the application fills: SQLite makes an integer of a number that is whole, and node:sqlite throws at one beyond
+ * 2^53, as a `ttl` of `Number.MAX_SAFE_INTEGER` gives.
+ */
+function real(column: string): string {
+  return `CAST(${column} AS REAL) AS ${column.replace(/^.*\./, '')}`;
 }
 
 function eventRow(row: unknown): EventRow {

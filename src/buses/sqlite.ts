@@ -14,7 +14,15 @@ import { SseError } from '../core/errors.js';
 import type { BusEvent, OutgoingEvent } from '../core/event.js';
 import { EventCache } from '../core/event-cache.js';
 import { isLiveOnly } from '../core/topic.js';
-import { findDriver, messageOf, type SqliteDatabase, type SqliteStatement } from './sqlite-driver.js';
+import {
+  findDriver,
+  isBusy,
+  isFull,
+  messageOf,
+  rollBack,
+  type SqliteDatabase,
+  type SqliteStatement,
+} from './sqlite-driver.js';
 import { closeFile, openFile, type SqliteSynchronous } from './sqlite-file.js';
 import { SqliteIds } from './sqlite-ids.js';
 import {
@@ -77,8 +85,9 @@ export class SqliteBus implements Bus {
   /**
    * Opens the file and reads which events it holds. Rejects with `SSE_ERR_HISTORY_UNUSABLE` where the file is not a
    * history, damaged, of a newer version, has another database's log beside it, or may not be written to (it is left as it
-   * was), with `SSE_ERR_BUS_UNAVAILABLE` where another process, or another bus of this one, has it, with
-   * `SSE_ERR_PACKAGE_MISSING` where no SQLite client is installed. May be called again after that.
+   * was), with `SSE_ERR_BUS_UNAVAILABLE` where another process, or another bus of this one, has it, a database of yours is
+   * locked, or the disk is full, with `SSE_ERR_PACKAGE_MISSING` where no SQLite client is installed. May be called again
+   * after that.
    */
   start(receiver: BusReceiver): Promise<void> {
     if (this.#closing !== undefined) return Promise.reject(unavailable('the bus is closed'));
@@ -160,9 +169,7 @@ export class SqliteBus implements Bus {
       this.#db = db;
     } catch (error) {
       if (typeof database === 'string') closeFile(db);
-      throw error instanceof SseError
-        ? error
-        : new SseError('SSE_ERR_HISTORY_UNUSABLE', `the history cannot be read: ${messageOf(error)}`, { cause: error });
+      throw startFailure('the history cannot be read', error);
     }
     this.#receiver = receiver;
     this.#down = undefined;
@@ -179,7 +186,7 @@ export class SqliteBus implements Bus {
           createTables(db, tablePrefix);
           db.exec('COMMIT');
         } catch (error) {
-          db.exec('ROLLBACK');
+          rollBack(db);
           throw error;
         }
       }
@@ -188,9 +195,7 @@ export class SqliteBus implements Bus {
         db.exec(`PRAGMA synchronous = ${synchronous.toUpperCase()}`);
       }
     } catch (error) {
-      if (error instanceof SseError) throw error;
-      const message = `the database cannot be used for a history: ${messageOf(error)}`;
-      throw new SseError('SSE_ERR_HISTORY_UNUSABLE', message, { cause: error });
+      throw startFailure('the database cannot be used for a history', error);
     }
   }
 
@@ -362,6 +367,14 @@ export class SqliteBus implements Bus {
     this.#down = 'closed';
     if (db !== undefined && typeof this.#options.database === 'string') closeFile(db);
   }
+}
+
+/** A lock and a full disk pass; what else keeps a history from being used does not. */
+function startFailure(what: string, error: unknown): SseError {
+  if (error instanceof SseError) return error;
+  const message = `${what}: ${messageOf(error)}`;
+  if (isBusy(error) || isFull(error)) return unavailable(message, error);
+  return new SseError('SSE_ERR_HISTORY_UNUSABLE', message, { cause: error });
 }
 
 function unavailable(message: string, cause?: unknown): SseError {

@@ -19,7 +19,9 @@ export function addHistory(add: Add): void {
     const texts = ['', 'nul \0', 'a\r\nb', '🎈', 'y'.repeat(100_000)];
     for (const data of texts)
       await node.bus.publish(outgoing(A, data, { json: data === '', expiresAt: 7, timestamp: 0.5 }));
-    const live = await node.delivered(texts.length);
+    // A `ttl` of Number.MAX_SAFE_INTEGER, a timestamp in nanoseconds.
+    await node.bus.publish(outgoing(A, 'far', { expiresAt: 2 ** 53 + 2, timestamp: 1.7e18 }));
+    const live = await node.delivered(texts.length + 1);
     const { events } = await node.read([A], id);
     assert.deepEqual(
       events.map((event) => ({ ...event, frame: undefined })),
@@ -312,14 +314,14 @@ export function addDurable(add: Add): void {
       events.map(({ id }) => id),
       ids.slice(2),
     );
-    const [next] = await again.publish(A, '6');
+    const next = await again.bus.publish(outgoing(A, '6', { expiresAt: 2 ** 53 + 2 }));
     assert.deepEqual(dataOf((await again.read([A], head.id)).events), ['6']);
     const [six] = await again.delivered(1);
     assert.ok(six!.sequence > head.sequence);
     await again.bus.close();
     const third = await start(await fixture.reopen!(), A);
     assert.deepEqual(dataOf((await third.readAll([A], empty, 2)).events), numbers(6));
-    assert.equal((await third.read([A], next!)).loss, undefined);
+    assert.equal((await third.read([A], next)).loss, undefined);
   });
 
   add('durable: what was dropped is told after a restart too, exactly', { historySize: 3 }, async (node, bench) => {

@@ -270,6 +270,25 @@ test('without JetStream: an order per node that keeps each publisher’s, and ev
   await one.delivered(2 * count + 1);
 });
 
+test('without JetStream: a bus that is closed while it starts stays closed, and leaves the connection as it was', async () => {
+  const server = await startServer();
+  const connection = await natsClient(server.url);
+  onTestFinished(() => connection.close());
+  let watched = 0;
+  const status = connection.status.bind(connection);
+  connection.status = () => {
+    watched++;
+    return status();
+  };
+  const bus = new NatsBus({ connection, jetstream: false });
+  const starting = Promise.resolve(bus.start({ deliver() {}, lost() {}, status() {}, error() {} }));
+  const refused = expect(starting).rejects.toMatchObject({ code: 'SSE_ERR_BUS_UNAVAILABLE' });
+  await bus.close();
+  await refused;
+  expect(bus.status()).toMatchObject({ state: 'down', reason: 'closed' });
+  expect(watched).toBe(0);
+});
+
 test('brokers on NATS: what one publishes, the clients of another get', async () => {
   const server = await startServer();
   const make = async () => {

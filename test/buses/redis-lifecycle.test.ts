@@ -1,4 +1,5 @@
 /** What RedisBus opens, keeps and leaves behind, in this process and in Redis. */
+import { inspect } from 'node:util';
 import { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { RedisBus, type RedisBusOptions } from '../../src/buses/redis.js';
@@ -89,6 +90,36 @@ describe.each(redisLibraries)('over $name', (library) => {
     );
     expect(bus.status().state).toBe('up');
   });
+
+  test('a connection that cannot be opened beside the application’s makes start reject, without its password', async () => {
+    const server = await startRedis();
+    const user = (...rules: string[]) =>
+      server.admin((redis) => redis.call('ACL', 'SETUSER', 'broker', 'on', '~*', '&*', '+@all', ...rules));
+    await user('>hunter2');
+    const { client, close } = await library.connect(server.port, { username: 'broker', password: 'hunter2' });
+    onTestFinished(close);
+    // A client of node-redis is connected by now.
+    await until(() => !('status' in client) || client.status === 'ready', 'the application’s connection');
+    // Who is in stays in; the next one does not get in.
+    await user('resetpass', '>hunter3');
+    const emitter = client as unknown as NodeJS.EventEmitter;
+    const listeners = () => emitter.eventNames().map((name) => [name, emitter.listenerCount(name)]);
+    const before = listeners();
+    const bus = new RedisBus({ client });
+    onTestFinished(() => bus.close());
+    const error: unknown = await bus.start({ deliver() {}, lost() {}, status() {}, error() {} }).then(
+      () => 'started',
+      (reason: unknown) => reason,
+    );
+    expect(error).toMatchObject({
+      code: 'SSE_ERR_BUS_UNAVAILABLE',
+      retryable: true,
+      message: expect.stringContaining('the connection for listening'),
+    });
+    expect(inspect(error, { depth: 20 })).not.toContain('hunter');
+    await bus.close();
+    expect(listeners()).toEqual(before);
+  });
 });
 
 test('events are forgotten at their age, and Redis keeps nothing of keys that nobody uses', async () => {
@@ -139,15 +170,18 @@ test('nodes come back each at a moment of its own', async () => {
   const proxy = await startProxy(server.port);
   const node = makeCluster();
   const nodes = await Promise.all(Array.from({ length: 20 }, () => node(proxy.port, [A])));
-  const { length } = proxy.acceptedAt;
-  await server.admin((redis) => redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub'));
-  await until(() => proxy.acceptedAt.length === length + 20, 'all nodes to be back');
-  const times = proxy.acceptedAt.slice(length).sort((a, b) => a - b);
-  // Twenty moments within half a second: no half of them within a tenth of it, or chance is one in ten million.
-  const spread = Math.min(...times.slice(10).map((time, i) => time - times[i]!));
-  expect(spread).toBeGreaterThan(50);
-  for (const { bus } of nodes) await until(() => bus.status().state === 'up', 'the node to be well');
-});
+  const returned = async () => {
+    const { length } = proxy.acceptedAt;
+    await server.admin((redis) => redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub'));
+    await until(() => proxy.acceptedAt.length === length + 20, 'all nodes to be back');
+    for (const { bus } of nodes) await until(() => bus.status().state === 'up', 'the node to be well');
+    const times = proxy.acceptedAt.slice(length).sort((a, b) => a - b);
+    // Twenty moments within half a second: no half of them within a tenth of it, or chance is one in ten million.
+    return Math.min(...times.slice(10).map((time, i) => time - times[i]!));
+  };
+  // On a busy machine this process may stand still, and all that was due meanwhile comes at once.
+  await until(async () => (await returned()) > 50, 'the nodes to come back one after the other', 20_000);
+}, 40_000);
 
 describe('what nobody of ours wrote', () => {
   test('on a channel is told and dropped, and the next event is delivered', async () => {
@@ -173,6 +207,9 @@ describe('what nobody of ours wrote', () => {
       `${run} 5 0 1t 1 0 a\rb\nd`,
       `${run} 1.5 0 1t 1 0 e\nd`,
     );
+    // Before which something is missing that can never come.
+    const next = node.events[0]!.sequence + 1;
+    for (const previous of ['1e999', next, next + 5, -1, 0.5]) rubbish.push(`${run} ${next} ${previous} 1t 1 0 e\nd`);
     await server.admin(async (redis) => {
       for (const text of rubbish) await redis.publish(`sse:{${namespace}}:c:${A}`, text);
       await redis.publish(`sse:{${namespace}}:b:nobody`, 'x');
@@ -180,8 +217,34 @@ describe('what nobody of ours wrote', () => {
     await node.publish(A, '2');
     await node.eventually(() => node.dataOf().includes('2'), 'the next event');
     expect(node.dataOf()).toEqual(['1', '2']);
-    expect(node.errors.length).toBeGreaterThan(5);
+    expect(node.losses).toEqual([]);
+    expect(node.errors).toHaveLength(rubbish.length);
     for (const error of node.errors) expect(error).toMatchObject({ code: 'SSE_ERR_INVALID_BUS_EVENT' });
+  });
+
+  test.each([
+    ['has other fields', ['foo', 'bar']],
+    ['has an event, but no place', ['p', 'rubbish', 'd', '1t 1 0 e\nx']],
+    ['has a place without a run', ['p', '0', 'd', '1t 1 0 e\nx']],
+    ['comes after one that is yet to come', ['p', '99999999999999999999 x', 'd', '1t 1 0 e\nx']],
+  ])('an entry of a history that %s is told as a loss, and what is around it is served', async (_, fields) => {
+    const server = await startRedis();
+    const namespace = newNamespace();
+    const node = await makeCluster(namespace)(server.port, [A]);
+    const { id } = await node.bus.head();
+    const [first] = await node.publish(A, '1');
+    // What is for one client has a place, and nothing stands there.
+    await node.publish('c::one', 'x');
+    const place = `${Number(first!.split('-')[1]) + 1}-0`;
+    await server.admin((redis) => redis.xadd(`sse:{${namespace}}:h:${A}`, place, ...fields));
+    await node.publish(A, '2');
+    for (const after of [id, first!]) {
+      const { events, loss, completeAfter } = await node.read([A], after);
+      expect([events.map(({ data }) => data), loss]).toEqual([after === id ? ['1', '2'] : ['2'], 'unknown']);
+      const rest = await node.read([A], completeAfter!);
+      expect([rest.events.map(({ data }) => data), rest.loss]).toEqual([['2'], undefined]);
+    }
+    expect(node.errors).toMatchObject([{ code: 'SSE_ERR_INVALID_BUS_EVENT' }, { code: 'SSE_ERR_INVALID_BUS_EVENT' }]);
   });
 
   test('in history is told as a loss, and what is around it is served', async () => {

@@ -1,7 +1,7 @@
 /** History files that cannot be used for what lies around them: a foreign log, permissions, somebody else's lock. */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { SqliteBus, type SqliteBusOptions } from '../../src/buses/sqlite.js';
@@ -125,6 +125,32 @@ describe('a log that belongs to another database', () => {
       const bus = await started({ database: file });
       expect(bus.head().sequence).toBe(100);
     }
+  });
+});
+
+describe('a link to a history', () => {
+  /** As where every deploy has a folder of its own, and what lasts is beside them. */
+  function linked(file: string): string {
+    const link = path.join(folderOfTest(), 'linked.db');
+    symlinkSync(file, link);
+    return link;
+  }
+
+  test('leads to the log that a crash left, too', async () => {
+    const bus = await started({ database: linked(await crashedHistory(3)) });
+    expect(bus.head().sequence).toBe(103);
+  });
+
+  test('does not lead past the look at a log that belongs to another database', async () => {
+    const file = path.join(folderOfTest(), 'history.db');
+    await history(file);
+    copyFileSync(`${await crashedHistory()}-wal`, `${file}-wal`);
+    const before = hashes(path.dirname(file));
+    await expect(started({ database: linked(file) })).rejects.toMatchObject({
+      code: 'SSE_ERR_HISTORY_UNUSABLE',
+      message: expect.stringContaining('belongs to another database'),
+    });
+    expect(hashes(path.dirname(file))).toEqual(before);
   });
 });
 
@@ -278,4 +304,27 @@ describe('a file that another program holds locked', () => {
       expect(bus.head().sequence).toBe(1);
     },
   );
+
+  test.each(drivers)('a database of $name that is locked at the start passes, and says so', async ({ open }) => {
+    const file = path.join(folderOfTest(), 'application.db');
+    const database = open(file);
+    onTestFinished(() => void database.close());
+    const other = open(file);
+    onTestFinished(() => void other.close());
+    database.prepare('PRAGMA journal_mode = WAL').all();
+    database.exec('PRAGMA busy_timeout = 0');
+    // New, and with tables that are there.
+    for (let i = 0; i < 2; i++) {
+      other.exec('BEGIN IMMEDIATE');
+      const one = new SqliteBus({ database });
+      await expect(one.start({ deliver() {}, lost() {}, status() {}, error() {} })).rejects.toMatchObject({
+        code: 'SSE_ERR_BUS_UNAVAILABLE',
+        retryable: true,
+        message: expect.stringContaining('locked'),
+      });
+      other.exec('ROLLBACK');
+      await one.start({ deliver() {}, lost() {}, status() {}, error() {} });
+      await one.close();
+    }
+  });
 });

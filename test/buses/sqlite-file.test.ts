@@ -1,4 +1,4 @@
-/** What SqliteBus does with its file: refuses, locks, keeps, forgets, survives. */
+/** What SqliteBus does with its file: refuses, locks, makes, and what its ids mean. */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
@@ -6,9 +6,7 @@ import path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { SqliteBus, type SqliteBusOptions } from '../../src/buses/sqlite.js';
 import { type BusEvent, type BusStatus, isSseError, type OutgoingEvent } from '../../src/index.js';
-import { ManualClock } from '../../src/testing/index.js';
 import { root } from '../support/package.js';
-import { until } from '../support/until.js';
 import { testDrivers } from './sqlite-drivers.js';
 import { hashes, temporaryFolder } from './sqlite-files.js';
 
@@ -135,6 +133,7 @@ describe('a file that is no history of ours is refused, and left as it was', () 
       );
       expect(isSseError(error) && error.code, String(error)).toBe('SSE_ERR_HISTORY_UNUSABLE');
       expect((error as Error).message.length).toBeLessThan(400);
+      expect((error as Error).message, 'an option that a file does not have').not.toContain('tablePrefix');
       expect(statuses.at(-1)).toMatchObject({ state: 'down', reason: (error as Error).message });
       await bus.close();
       if (name !== 'a folder') expect(hashes(folder)).toMatchObject(before);
@@ -170,6 +169,23 @@ describe('who may use a file', () => {
     expect(Object.keys(hashes(folder))).toEqual(['history.db']);
     const bus = await started({ database: file });
     expect(bus.head().sequence).toBe(10);
+  });
+
+  test('a file whose making was killed half way is made anew', async () => {
+    for (const pages of [1, 3, 8]) {
+      const file = path.join(folderOfTest(), 'history.db');
+      await historyWith(0, file);
+      truncateSync(file, pages * 4_096);
+      // What SQLite needs to take it back to nothing: https://sqlite.org/fileformat.html#the_rollback_journal
+      const journal = Buffer.alloc(512);
+      journal.write('d9d505f920a163d7', 'hex');
+      journal.writeUInt32BE(512, 20);
+      journal.writeUInt32BE(4_096, 24);
+      writeFileSync(`${file}-journal`, journal);
+      const ids = await historyWith(3, file);
+      const bus = await started({ database: file });
+      expect((await read(bus, ids[0]!)).events).toHaveLength(2);
+    }
   });
 
   test('a second process is refused while the first lives, and gets in at once when it was killed', async () => {
@@ -321,88 +337,11 @@ describe('what ids and gaps mean over time', () => {
   });
 });
 
-describe('retention', () => {
-  /** Lets the clock run until nothing is left to clean. */
-  async function cleaned(bus: SqliteBus, clock: ManualClock): Promise<void> {
-    await until(() => {
-      clock.advance(50);
-      return clock.timers === 0 || bus.status().details?.cleaningEvents === 0;
-    });
-    clock.advance(50);
-  }
-  const rowsOf = (file: string) => {
-    const db = libsql!.open(file);
-    const [row] = db
-      .prepare('SELECT count(*) AS events, (SELECT count(*) FROM sse_keys) AS keys FROM sse_events')
-      .all();
-    db.close();
-    return row;
-  };
-
-  test('by count: what is dropped leaves the file', async () => {
-    const clock = new ManualClock();
-    const file = path.join(folderOfTest(), 'history.db');
-    const bus = await started({ database: file, historySize: 10, clock });
-    await Promise.all(Array.from({ length: 1_000 }, (_, i) => bus.publish(event(String(i), `t::${i % 3}`))));
-    expect(bus.status().details).toMatchObject({ historyEvents: 30, historyKeys: 3, cleaningEvents: 970 });
-    await cleaned(bus, clock);
-    expect(clock.timers).toBe(0);
-    await bus.close();
-    expect(rowsOf(file)).toEqual({ events: 30, keys: 3 });
-  });
-
-  test('by bytes and by age: keys without events stay known, over a restart too', async () => {
-    const clock = new ManualClock();
-    const file = path.join(folderOfTest(), 'history.db');
-    const options = { database: file, historyBytes: 100_000, historyTtl: 60_000, clock };
-    let bus = await started(options);
-    const start = bus.head().id;
-    await bus.publish(event('quiet', 'u::quiet'));
-    for (let i = 0; i < 300; i++) await bus.publish(event('x'.repeat(1_000)));
-    await cleaned(bus, clock);
-    expect(bus.status().details!.historyBytes).toBeLessThanOrEqual(100_000);
-    expect(bus.status().details!.historyBytes).toBeGreaterThan(90_000);
-    await bus.close();
-    bus = await started(options);
-    expect(bus.status().details!.historyBytes).toBeGreaterThan(90_000);
-    expect(await read(bus, start, ['u::quiet'])).toMatchObject({ events: [], loss: 'evicted' });
-    expect((await read(bus, start, ['u::other'])).loss).toBeUndefined();
-    clock.advance(70_000);
-    await cleaned(bus, clock);
-    expect(bus.status().details).toMatchObject({ historyEvents: 0, historyBytes: 0, historyKeys: 0 });
-    await bus.close();
-    expect(rowsOf(file)).toEqual({ events: 0, keys: 2 });
-  });
-
-  test('a smaller historySize after a restart takes effect, and tells', async () => {
-    const clock = new ManualClock();
-    const file = path.join(folderOfTest(), 'history.db');
-    const ids = await historyWith(100, file);
-    const bus = await started({ database: file, historySize: 10, clock });
-    expect(await read(bus, ids[0]!)).toMatchObject({ loss: 'evicted', completeAfter: ids[89] });
-    expect((await read(bus, ids[89]!)).events).toHaveLength(10);
-    await cleaned(bus, clock);
-    await bus.close();
-    expect(rowsOf(file)).toEqual({ events: 10, keys: 1 });
-  });
-
-  test('one step of cleaning takes a few ms, however much there is', async () => {
-    const clock = new ManualClock();
-    const bus = await started({ database: path.join(folderOfTest(), 'history.db'), historySize: 1, clock });
-    await Promise.all(Array.from({ length: 20_000 }, (_, i) => bus.publish(event(String(i)))));
-    const before = performance.now();
-    clock.advance(50);
-    const took = performance.now() - before;
-    expect(bus.status().details!.cleaningEvents).toBeGreaterThan(0);
-    expect(bus.status().details!.cleaningEvents).toBeLessThan(19_999);
-    // Far below what deleting all of it takes; the machine may be busy.
-    expect(took).toBeLessThan(100);
-  });
-});
-
 test.each([
   [{ database: '' }, 'database'],
   [{ database: ':memory:' }, 'database'],
+  [{ database: 'file:history.db?mode=ro' }, 'begins with "file:"'],
+  [{ database: 'libsql://user:secret@host' }, 'begins with "libsql:";'],
   [{ database: {} }, 'database'],
   [{ database: 'x', historySize: 0 }, 'historySize'],
   [{ database: 'x', historyBytes: -1 }, 'historyBytes'],

@@ -67,3 +67,29 @@ test('a full disk rejects publishes, keeps streams open, and recovers by itself'
   expect(await again.all('note', 2)).toEqual([large, 'after']);
   expect(again.events.map(({ event }) => event)).not.toContain('gap');
 });
+
+test.each([
+  ['an old history', true],
+  ['a new one', false],
+])('%s on a full disk is not there yet, and is when there is room', async (_, isThere) => {
+  const disk = smallDisk();
+  skipUnless(disk, 'only root may mount a small file system (tmpfs) to fill');
+  const bus = new SqliteBus({ database: path.join(disk, 'history.db'), lockTimeout: 0 });
+  onTestFinished(() => bus.close());
+  const receiver = { deliver() {}, lost() {}, status() {}, error() {} };
+  if (isThere) {
+    const before = new SqliteBus({ database: path.join(disk, 'history.db') });
+    await before.start(receiver);
+    await before.close();
+  }
+  const { bsize, bavail } = statfsSync(disk);
+  writeFileSync(path.join(disk, 'filler'), Buffer.alloc(bsize * bavail));
+  await expect(bus.start(receiver)).rejects.toMatchObject({
+    code: 'SSE_ERR_BUS_UNAVAILABLE',
+    retryable: true,
+    message: expect.stringContaining('full'),
+  });
+  rmSync(path.join(disk, 'filler'));
+  await bus.start(receiver);
+  expect(bus.status().state).toBe('up');
+});
