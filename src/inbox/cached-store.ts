@@ -234,7 +234,7 @@ export class CachedStore implements InboxStore {
    * Every node asks this all the time, and whom it concerns is known only by its answer: so it is announced before it resolves,
    * not before it begins. Of a node that dies in between the lease runs out.
    */
-  async relay(request: { node: string; limit: number; now: number }): Promise<StoredMessage[]> {
+  async relay(request: Parameters<InboxStore['relay']>[0]): Promise<StoredMessage[]> {
     let messages: StoredMessage[];
     try {
       messages = await this.#store.relay(request);

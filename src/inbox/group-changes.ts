@@ -8,6 +8,7 @@
  */
 import type { MailboxHost } from '../core/mailbox.js';
 import type { TakenGroup } from './group-filter.js';
+import { type LateGroup, LateGroups } from './late-groups.js';
 import type { InboxStore, Reader } from './store.js';
 import type { StreamMailbox } from './stream-mailbox.js';
 import type { GroupNotice, SubscriptionKey } from './user-notice.js';
@@ -35,6 +36,8 @@ export interface GroupChangesHost {
   started(): Promise<void>;
   /** Streams of that user on this node: in that tenant, or in any where it is ''. */
   streamsOf(userId: string, tenantId: string): StreamMailbox[];
+  /** Every message up to here was published before whatever is published from now on. */
+  settled(): number;
 }
 
 export class GroupChanges {
@@ -49,12 +52,14 @@ export class GroupChanges {
   readonly #readings = new Set<{ readonly userId: string; isStale: boolean }>();
   /** Streams for which it could not be read: they ask until they have it. */
   readonly #unsure = new Set<StreamMailbox>();
+  readonly #late: LateGroups;
 
-  constructor({ store, host, started, streamsOf }: GroupChangesHost) {
+  constructor({ store, host, started, streamsOf, settled }: GroupChangesHost) {
     this.#store = store;
     this.#host = host;
     this.#started = started;
     this.#streamsOf = streamsOf;
+    this.#late = new LateGroups({ store, host, settled });
   }
 
   /** Resolves when the streams of this node have it, or will ask for it. */
@@ -69,7 +74,7 @@ export class GroupChanges {
     this.#openings.set(change, { of, eventTypes, until: this.#host.clock.monotonic() + OPENING_MS });
     const joins = this.#streamsOf(userId, tenantId).map((stream) => {
       stream.filter.widen(group, tenantId, eventTypes);
-      return this.#join(stream, [group]);
+      return this.#join(stream, group);
     });
     await Promise.all(joins);
   }
@@ -93,6 +98,7 @@ export class GroupChanges {
 
   /** Closes what was opened and whose maker has said no more. */
   tick(monotonic: number): void {
+    this.#late.tick();
     for (const [change, { of, until }] of this.#openings) {
       if (until > monotonic) return;
       this.#openings.delete(change);
@@ -107,8 +113,9 @@ export class GroupChanges {
       if (stream.isClosed) continue;
       try {
         const taken = await this.subscriptionsOf(stream.reader);
-        for (const group of stream.filter.replace(taken)) this.#host.removeTopic(stream.clientId, group);
-        await this.#join(stream, stream.filter.groups);
+        const known = taken.filter(({ group, tenantId }) => stream.filter.has(group, tenantId));
+        for (const group of stream.filter.replace(known)) this.#host.removeTopic(stream.clientId, group);
+        await Promise.all(taken.map((one) => this.#give(stream, one)));
       } catch (error) {
         this.#failed([stream], error);
       }
@@ -124,6 +131,10 @@ export class GroupChanges {
 
   closed(stream: StreamMailbox): void {
     this.#unsure.delete(stream);
+  }
+
+  async close(): Promise<void> {
+    await this.#late.close();
   }
 
   /** Reads what is stored, after whatever was told up to now. Never rejects. */
@@ -170,16 +181,29 @@ export class GroupChanges {
         if (stream.filter.delete(group, tenantId)) this.#host.removeTopic(stream.clientId, group);
         return;
       }
-      stream.filter.set(taken);
-      await this.#join(stream, [group]);
+      await this.#give(stream, taken);
     });
   }
 
+  /** What a stream has missed of it comes later. */
+  #give(stream: StreamMailbox, taken: TakenGroup): Promise<void> {
+    const late = this.#late.expect(stream, taken);
+    stream.filter.set(taken);
+    return this.#join(stream, taken.group, late);
+  }
+
   /** A stream that cannot have it keeps no other one from it; it is reported, and made right later. */
-  async #join(stream: StreamMailbox, groups: readonly string[]): Promise<void> {
+  async #join(stream: StreamMailbox, group: string, late?: LateGroup): Promise<void> {
     try {
-      await Promise.all(groups.map((group) => this.#host.addTopic(stream.clientId, group)));
+      const isNew = await this.#host.addTopic(stream.clientId, group);
+      // One that had the topic, and not by a subscription, had it by the application: it got everything live.
+      if (late !== undefined && (isNew || late.had !== undefined)) this.#late.add(late);
+      else if (late !== undefined) this.#late.drop(late);
     } catch (error) {
+      if (late !== undefined) this.#late.drop(late);
+      // Else it would have the topic for ever, and hear nothing of it.
+      stream.filter.forget(group);
+      this.#host.removeTopic(stream.clientId, group);
       this.#failed([stream], error);
     }
   }

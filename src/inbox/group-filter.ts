@@ -33,6 +33,17 @@ export class GroupFilter {
     return [...this.#groups.keys()];
   }
 
+  /** Whether a subscription of that tenant takes any of the group. */
+  has(group: string, tenantId: string): boolean {
+    return this.#groups.get(group)?.has(tenantId) === true;
+  }
+
+  /** What subscriptions take of a group as of now; later changes of the filter do not change it. */
+  takenNow(group: string): (event: string, position: number) => boolean {
+    const tenants = new Map(this.#groups.get(group));
+    return (event, position) => isTaken(tenants, event, position);
+  }
+
   set({ group, tenantId, eventTypes, since = 0 }: TakenGroup): void {
     const tenants = this.#groups.get(group) ?? new Map<string, Taken>();
     tenants.set(tenantId, { types: eventTypes === undefined ? undefined : new Set(eventTypes), since });
@@ -55,6 +66,11 @@ export class GroupFilter {
     return true;
   }
 
+  /** For what the bus does not deliver. */
+  forget(group: string): void {
+    this.#groups.delete(group);
+  }
+
   /** Makes it exactly these; gives the groups whose topics no subscription needs any more. */
   replace(subscriptions: readonly TakenGroup[]): string[] {
     const before = this.groups;
@@ -69,10 +85,12 @@ export class GroupFilter {
    */
   take(group: string, event: string, position: number): 'waits' | 'live' | 'no' {
     const tenants = this.#groups.get(group);
-    if (tenants !== undefined) {
-      for (const { types, since } of tenants.values())
-        if (position > since && (types?.has(event) ?? true)) return 'waits';
-    }
+    if (tenants !== undefined && isTaken(tenants, event, position)) return 'waits';
     return this.#hasOwn(group) ? 'live' : 'no';
   }
+}
+
+function isTaken(tenants: ReadonlyMap<string, Taken>, event: string, position: number): boolean {
+  for (const { types, since } of tenants.values()) if (position > since && (types?.has(event) ?? true)) return true;
+  return false;
 }

@@ -10,37 +10,50 @@ const MAX_PENDING = 1_000;
 /** Ids in one call of markRead, and event types of one subscription. */
 const MAX_LIST = 1_000;
 
-const SEND_OPTIONS = ['priority', 'persist', 'ttl', 'dedupKey', 'tenantId'];
+const SEND_OPTIONS = ['priority', 'persist', 'ttl', 'dedupKey', 'dedupConflict', 'tenantId'];
+export const TENANT_OPTIONS: readonly string[] = ['tenantId'];
+export const PENDING_OPTIONS: readonly string[] = [...TENANT_OPTIONS, 'after', 'limit'];
 
 /** What a store calls those whom the broker calls otherwise. */
 export const RECEIVER_TYPES = { user: 'user', topic: 'group', everybody: 'everybody' } as const;
 
 /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
 export function addressOf(receiver: InboxReceiver): [kind: keyof typeof RECEIVER_TYPES, name: string] {
-  if ('userId' in receiver) return ['user', receiver.userId];
-  if ('group' in receiver) return ['topic', receiver.group];
-  if (receiver.everybody === true) return ['everybody', ''];
+  const { userId, group, everybody } = Object(receiver) as Record<string, string> & { everybody?: unknown };
+  const named = ['userId', 'group', 'everybody'].filter((kind) => kind in Object(receiver));
+  // Of two, one would be left out without a word.
+  if (named.length === 1) {
+    if (named[0] === 'userId') return ['user', userId!];
+    if (named[0] === 'group') return ['topic', group!];
+    if (everybody === true) return ['everybody', ''];
+  }
   throw new SseError('SSE_ERR_INVALID_OPTION', 'receiver must be { userId }, { group } or { everybody: true }');
 }
 
 /** @throws {SseError} `SSE_ERR_INVALID_OPTION`: an option that is read past would be one that does not work. */
-export function checkSendOptions(options: InboxSendOptions): void {
+export function checkOptions(options: object, known: readonly string[]): void {
   if (typeof options !== 'object' || options === null) {
     throw new SseError('SSE_ERR_INVALID_OPTION', `options must be an object; got ${shown(options)}`);
   }
   for (const name of Object.keys(options)) {
-    if (SEND_OPTIONS.includes(name)) continue;
-    throw new SseError(
-      'SSE_ERR_INVALID_OPTION',
-      `unknown send option ${shown(name)}; known are ${SEND_OPTIONS.join(', ')}`,
-    );
+    if (known.includes(name)) continue;
+    throw new SseError('SSE_ERR_INVALID_OPTION', `unknown option ${shown(name)}; known are ${known.join(', ')}`);
   }
-  const { dedupKey, persist } = options;
+}
+
+/** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
+export function checkSendOptions(options: InboxSendOptions): void {
+  checkOptions(options, SEND_OPTIONS);
+  const { dedupKey, dedupConflict, persist } = options;
   if (persist !== undefined && typeof persist !== 'boolean') {
     throw new SseError('SSE_ERR_INVALID_OPTION', `persist must be true or false; got ${shown(persist)}`);
   }
   if (dedupKey !== undefined && typeof dedupKey !== 'string') {
     throw new SseError('SSE_ERR_INVALID_OPTION', `dedupKey must be a string; got ${shown(dedupKey)}`);
+  }
+  if (dedupConflict !== undefined && dedupConflict !== 'ignore' && dedupConflict !== 'reject') {
+    const got = shown(dedupConflict);
+    throw new SseError('SSE_ERR_INVALID_OPTION', `dedupConflict must be 'ignore' or 'reject'; got ${got}`);
   }
 }
 

@@ -59,6 +59,12 @@ export interface InboxSendOptions {
    * long as that is kept. At most 128 characters. Not with `persist: false`.
    */
   dedupKey?: string | undefined;
+  /**
+   * What a second send with a `dedupKey` is that is another message: to somebody else, or of another event, data, priority or
+   * ttl. `ignore`: it resolves to the id of the first as well. `reject`: it rejects with `SSE_ERR_IDEMPOTENCY_CONFLICT`. Default
+   * `ignore`.
+   */
+  dedupConflict?: 'ignore' | 'reject' | undefined;
   /** Only readers of this tenant; without it, those of every tenant and of none. */
   tenantId?: string | undefined;
 }
@@ -131,9 +137,9 @@ export interface InboxStats {
  * The public face of {@link Inbox}, which implements it.
  *
  * Every method may reject with `SSE_ERR_STORE_UNAVAILABLE` (retryable), `SSE_ERR_BROKER_CLOSED` (after close), and for names
- * `SSE_ERR_INVALID_USER`, `SSE_ERR_INVALID_TOPIC` (a group), `SSE_ERR_INVALID_TENANT`; the send methods and `enqueue` also with
- * `SSE_ERR_INVALID_EVENT_NAME`, `SSE_ERR_RESERVED_EVENT_NAME`, `SSE_ERR_INVALID_DATA`, `SSE_ERR_EVENT_TOO_LARGE`,
- * `SSE_ERR_INVALID_OPTION`, `SSE_ERR_TOPICS_DISABLED` (groups); `pending` and `markRead({ upTo })` with
+ * `SSE_ERR_INVALID_USER`, `SSE_ERR_INVALID_TOPIC` (a group), `SSE_ERR_INVALID_TENANT`, and for options and selections
+ * `SSE_ERR_INVALID_OPTION`; the send methods and `enqueue` also with `SSE_ERR_INVALID_EVENT_NAME`, `SSE_ERR_RESERVED_EVENT_NAME`,
+ * `SSE_ERR_INVALID_DATA`, `SSE_ERR_EVENT_TOO_LARGE`, `SSE_ERR_TOPICS_DISABLED` (groups); `pending` and `markRead({ upTo })` with
  * `SSE_ERR_UNKNOWN_MESSAGE` (404) where there is no message of that id for the user.
  */
 export interface InboxApi<Events extends EventMap = Record<string, unknown>> {
@@ -159,13 +165,16 @@ export interface InboxApi<Events extends EventMap = Record<string, unknown>> {
     data: Events[Name],
     options?: InboxSendOptions,
   ): Promise<string>;
-  /** Writes within the caller's own transaction `tx`; goes out after its commit. Resolves to the message's id. */
+  /**
+   * Writes within the caller's own transaction `tx`; goes out after its commit. Resolves to the message's id. It is part of the
+   * transaction that is open at the call, though its end should wait for it; that of an SQLite handle may not.
+   */
   enqueue<Name extends keyof Events & string>(
     tx: unknown,
     receiver: InboxReceiver,
     event: Name,
     data: Events[Name],
-    options?: Omit<InboxSendOptions, 'persist'>,
+    options?: Omit<InboxSendOptions, 'persist' | 'dedupConflict'>,
   ): Promise<string>;
   /** Unread, unexpired messages, the oldest first. */
   pending(userId: string, options?: PendingOptions): Promise<InboxMessage[]>;

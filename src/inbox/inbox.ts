@@ -6,17 +6,20 @@
  * stream-mailbox.ts deliver to those who connect, unread.ts keeps counters right, relay.ts looks after what others left.
  */
 import { SseError, shown } from '../core/errors.js';
-import { type EventMap, PRIORITIES } from '../core/event.js';
+import type { EventMap } from '../core/event.js';
 import type { MailboxHost } from '../core/mailbox.js';
 import { checkTenantId, checkTopic, checkUserId, topicsDisabled } from '../core/topic.js';
 import {
   addressOf,
   checkEventTypes,
+  checkOptions,
   checkSendOptions,
   idOf,
   limitOf,
+  PENDING_OPTIONS,
   RECEIVER_TYPES,
   selectionOf,
+  TENANT_OPTIONS,
 } from './inbox-arguments.js';
 import { type ResolvedInboxOptions, resolveInboxOptions } from './inbox-options.js';
 import type {
@@ -31,11 +34,12 @@ import type {
   MarkReadSelection,
   PendingOptions,
 } from './inbox-types.js';
-import { checkMessage } from './message-check.js';
+import { checkMessage, checkSame } from './message-check.js';
 import { newMessageId } from './message-id.js';
 import { Outbound } from './outbound.js';
 import { isOnlineAnywhere } from './presence.js';
 import { Relay } from './relay.js';
+import { shownMessage } from './shown-message.js';
 import type { InboxStore, NewMessage, Reader, Receiver, StoredMessage } from './store.js';
 import { Streams } from './streams.js';
 import { Subscribing } from './subscribing.js';
@@ -128,18 +132,23 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     receiver: InboxReceiver,
     event: Name,
     data: Events[Name],
-    options: Omit<InboxSendOptions, 'persist'> = {},
+    options: Omit<InboxSendOptions, 'persist' | 'dedupConflict'> = {},
   ): Promise<string> {
     const message = this.#messageOf(receiver, event, data, options);
+    if ((options as InboxSendOptions).persist === false) throw needsStore('enqueue');
+    if ((options as InboxSendOptions).dedupConflict !== undefined) {
+      // Duplicates are found when it is published, long after this.
+      throw new SseError('SSE_ERR_INVALID_OPTION', 'dedupConflict is for sends; leave it out of enqueue');
+    }
     // Not started here: tx is open, and on SQLite it may be on the only connection there is.
     await this.#store.enqueue(tx, [message]);
     return message.eventId;
   }
 
   async pending(userId: string, options: PendingOptions = {}): Promise<InboxMessage[]> {
+    const reader = this.#readerOf(userId, options, PENDING_OPTIONS);
     const { after } = options;
     const limit = limitOf(options);
-    const reader = this.#readerOf(userId, options);
     await this.start();
     const position = after === undefined ? 0 : (await this.#known(reader, after)).position;
     const now = this.#host.clock.now();
@@ -227,6 +236,7 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
       // Whoever comes to a bus that has no past begins with a round, so what is stored by now needs no other way to them.
       this.#streams.settled.raise(this.#host.isNew() ? head : this.#outbound.settledBefore(head + 1));
     }
+    await this.#relay.listen();
     const { relayInterval, cleanupInterval } = this.#options;
     this.#cleanAt = this.#host.clock.monotonic() + cleanupInterval * Math.random();
     this.#stopTicks = this.#host.clock.every(Math.min(TICK_MS, relayInterval), () => this.#tick());
@@ -277,26 +287,34 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
 
   async #close(): Promise<void> {
     this.#stopTicks?.();
-    if (this.#starting !== undefined) {
-      // One that could not start has nothing to end.
-      const isStarted = await this.#starting.then(
-        () => true,
-        () => false,
-      );
-      this.#stopTicks?.();
-      await this.#outbound.close();
-      await this.#streams.close();
-      await this.#cleaning?.catch(() => {});
-      if (isStarted) await this.#relay.close();
+    try {
+      if (this.#starting !== undefined) await this.#end(this.#starting);
+    } finally {
+      // Also where the store could not be told. Not awaited where there is none: a broker may have another inbox right after.
+      if (this.#leave !== undefined) await this.#leave();
+      this.#detach();
     }
-    // Not awaited where there is none: a broker may have another inbox right after.
-    if (this.#leave !== undefined) await this.#leave();
-    this.#detach();
+  }
+
+  async #end(starting: Promise<void>): Promise<void> {
+    // One that could not start has nothing to end.
+    const isStarted = await starting.then(
+      () => true,
+      () => false,
+    );
+    this.#stopTicks?.();
+    await this.#outbound.close();
+    await this.#streams.close();
+    await this.#cleaning?.catch(() => {});
+    if (isStarted) await this.#relay.close();
   }
 
   async #send(receiver: InboxReceiver, event: string, data: unknown, options: InboxSendOptions = {}): Promise<string> {
     if (options?.persist === false) return this.#publishOnly(receiver, event, data, options);
-    return this.#outbound.send(this.#messageOf(receiver, event, data, options));
+    const message = this.#messageOf(receiver, event, data, options);
+    const id = await this.#outbound.send(message);
+    if (options.dedupConflict === 'reject' && id !== message.eventId) checkSame(message, await this.#store.find(id));
+    return id;
   }
 
   async #publishOnly(
@@ -306,9 +324,7 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     options: InboxSendOptions,
   ): Promise<string> {
     checkSendOptions(options);
-    if (options.dedupKey !== undefined) {
-      throw new SseError('SSE_ERR_INVALID_OPTION', 'dedupKey needs a stored message: leave it or persist: false out');
-    }
+    if (options.dedupKey !== undefined) throw needsStore('dedupKey');
     if (this.#closing !== undefined) throw closed();
     const { ttl, priority, tenantId } = options;
     return this.#host.publish(this.#host.prepare(...addressOf(receiver), event, data, { ttl, priority, tenantId }));
@@ -339,8 +355,10 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     return message;
   }
 
-  #readerOf(userId: string, { tenantId }: InboxTenantOptions): Reader {
+  #readerOf(userId: string, options: InboxTenantOptions, known = TENANT_OPTIONS): Reader {
     if (this.#closing !== undefined) throw closed();
+    checkOptions(options, known);
+    const { tenantId } = options;
     checkUserId(userId);
     return { userId, tenants: tenantId === undefined ? [''] : ['', checkTenantId(tenantId)] };
   }
@@ -365,33 +383,12 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
   }
 }
 
-function shownMessage(message: StoredMessage): InboxMessage {
-  const { eventId: id, event, priority, status, receiver, createdAt, expiresAt } = message;
-  return {
-    id,
-    event,
-    data: dataOf(message),
-    priority: PRIORITIES[priority]!,
-    status,
-    ...(receiver.type === 'group' && { group: receiver.name }),
-    isBroadcast: receiver.type === 'everybody',
-    createdAt,
-    expiresAt,
-  };
-}
-
-function dataOf({ data, json }: StoredMessage): unknown {
-  if (!json) return data;
-  try {
-    return JSON.parse(data);
-  } catch {
-    // Another serialiser than JSON.stringify.
-    return data;
-  }
-}
-
 function closed(): SseError {
   return new SseError('SSE_ERR_BROKER_CLOSED', 'the inbox is closed; make another');
+}
+
+function needsStore(what: string): SseError {
+  return new SseError('SSE_ERR_INVALID_OPTION', `${what} needs a stored message: leave it or persist: false out`);
 }
 
 function rejected(error: SseError): Promise<never> {

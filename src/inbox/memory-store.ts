@@ -188,9 +188,10 @@ export class MemoryStore implements InboxStore {
     if (leaseUntil === 0) this.#forgetIfDone(node);
   }
 
-  async relay(request: { node: string; limit: number; now: number }): Promise<StoredMessage[]> {
-    const { node, limit, now } = request;
-    const taken: StoredMessage[] = [];
+  async relay(request: Parameters<InboxStore['relay']>[0]): Promise<StoredMessage[]> {
+    const { node, limit, now, again = false } = request;
+    const claimed = again ? [...this.#entries.values()].filter((entry) => entry.isRelayed && entry.node === node) : [];
+    const taken = claimed.slice(0, limit).map(({ message }) => message);
     for (const [name, { leaseUntil }] of [...this.#nodes]) {
       if (name === node || leaseUntil > now) continue;
       for (const entry of this.#unpublished(name)) {

@@ -38,6 +38,28 @@ export function checkMessage({ eventId, receiver, event, data, dedupKey, expires
   checkTime(createdAt);
 }
 
+/**
+ * Whether a send that the store took for a duplicate says what the first one said; where that is gone meanwhile nobody knows.
+ *
+ * @throws {SseError} `SSE_ERR_IDEMPOTENCY_CONFLICT`
+ */
+export function checkSame(sent: NewMessage, first: NewMessage | undefined): void {
+  if (first === undefined) return;
+  const life = ({ expiresAt, createdAt }: NewMessage): number => (expiresAt === 0 ? 0 : expiresAt - createdAt);
+  const isSame =
+    sent.receiver.type === first.receiver.type &&
+    sent.receiver.name === first.receiver.name &&
+    sent.event === first.event &&
+    sent.json === first.json &&
+    sent.data === first.data &&
+    sent.priority === first.priority &&
+    // Both ends of each are rounded.
+    (sent.expiresAt === 0) === (first.expiresAt === 0) &&
+    Math.abs(life(sent) - life(first)) <= 2;
+  if (isSame) return;
+  throw new SseError('SSE_ERR_IDEMPOTENCY_CONFLICT', 'this dedupKey came with another message; use a new one');
+}
+
 /** Fractions of a ms and everything beyond 2^53 would be kept by one database and rounded by another. */
 function checkTime(time: number): void {
   if (Number.isSafeInteger(time) && time >= 0) return;

@@ -3,6 +3,7 @@
  *
  *     ~m<id>~p<position>.<settled>     a message, live
  *     ~w<settled>                      an event of somebody else
+ *     ~m<id>~w<settled>               a message out of the store, on a stream that is live
  *     ~m<id>~b<from>.<through>.<priority>.<position>    a message of a round, in the middle of it
  *     ~b<from>.<through>.3.0           nothing of the round yet
  *     ~b…~p<position>.<from>           a round, and a message above `from` that the client had before
@@ -62,6 +63,11 @@ export function messageTag(id: string, place: MessagePlace): string {
   lastTag = `~m${id}~p${text(place.position)}.${text(place.settled)}`;
   lastPlace = place;
   return lastTag;
+}
+
+/** Of a message out of the store, on a stream that is live: it has a place in the stream, and none in the order of positions. */
+export function storedTag(id: string, settled: number): string {
+  return `~m${id}${settledTag(settled)}`;
 }
 
 export function settledTag(settled: number): string {

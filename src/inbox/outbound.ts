@@ -13,26 +13,17 @@ import type { MailboxHost } from '../core/mailbox.js';
 import type { AudienceKind } from '../core/sender.js';
 import { InDoubt } from './in-doubt.js';
 import { messageTag } from './message-tag.js';
+import { type Done, type Refused, RefusedMessages } from './refused.js';
 import type { Appended, InboxStore, NewMessage, StoredMessage } from './store.js';
 
 /** Messages, and characters of data, in one transaction. */
 const BATCH_MESSAGES = 256;
 const BATCH_CHARS = 1024 * 1024;
-/** How long until what the bus refused is tried again, in ms. */
-const RETRY_MS = 500;
-/** The same for what may be stored or not, where it stays so. */
+/** How long until what may be stored or not is looked for, in ms, and where it stays so. */
+const LOOK_MS = 500;
 const MAX_LOOK_MS = 8_000;
 
 const KINDS = { user: 'user', group: 'topic', everybody: 'everybody' } as const satisfies Record<string, AudienceKind>;
-
-/** Told the positions of what is out. */
-type Done = (positions: readonly number[]) => void;
-
-interface Refused {
-  readonly message: NewMessage;
-  readonly position: number;
-  readonly done: Done | undefined;
-}
 
 interface Waiting {
   readonly message: NewMessage;
@@ -60,13 +51,11 @@ export class Outbound {
   /** They were added in the order of their positions, the last of them this one: the first is the smallest. */
   #isInOrder = true;
   #lastUnpublished = 0;
-  /** What the bus would not take, to be tried again. */
-  #refused: Refused[] = [];
-  #retry: NodeJS.Timeout | undefined = undefined;
+  readonly #refused: RefusedMessages;
   /** What may be stored or not. */
   readonly #doubt: InDoubt;
   #look: NodeJS.Timeout | undefined = undefined;
-  #lookMs = RETRY_MS;
+  #lookMs = LOOK_MS;
   #isClosed = false;
   /** What the append under way stores comes above this; Infinity where there is none. */
   #givenBefore = Number.POSITIVE_INFINITY;
@@ -74,12 +63,21 @@ export class Outbound {
   #newest = 0;
   /** Up to where the other nodes have published everything. */
   #othersThrough = 0;
+  /** Of what was stored by others up to here, and given to this node, it knows. */
+  #givenThrough = Number.POSITIVE_INFINITY;
+  /** The newest position that it was given. */
+  #newestGiven = 0;
 
   constructor(store: InboxStore, host: MailboxHost, started: () => Promise<void>) {
     this.#store = store;
     this.#host = host;
     this.#started = started;
     this.#doubt = new InDoubt(store, host.clock, (error) => host.report(error));
+    this.#refused = new RefusedMessages({
+      store,
+      publish: ({ message, position, done }) => this.#publishOne(message, position, done),
+      gone: (position, done) => this.#isSettled(position, done),
+    });
   }
 
   /** Stores and publishes; resolves to the id, which is that of an earlier message where this one is a duplicate. */
@@ -103,6 +101,7 @@ export class Outbound {
   /** Publishes what was stored by somebody else, in the lane; resolves when it is out, or is sure to be tried again. */
   async publishOthers(messages: readonly StoredMessage[], done: Done): Promise<void> {
     const sorted = byPosition(messages);
+    this.#newestGiven = Math.max(this.#newestGiven, sorted.at(-1)?.position ?? 0);
     await this.#publish(
       sorted,
       sorted.map(({ position }) => position),
@@ -125,9 +124,19 @@ export class Outbound {
     this.#othersThrough = Math.max(this.#othersThrough, position);
   }
 
+  /** The newest position that this node knows of what it has to publish, or had. */
+  get newest(): number {
+    return Math.max(this.#newest, this.#newestGiven);
+  }
+
+  /** Says up to where this node knows of all that it was given to publish; Infinity where it knows of everything. */
+  set givenThrough(position: number) {
+    this.#givenThrough = position;
+  }
+
   /** Every message up to here is published, whoever stored it. */
   settledBefore(position: number): number {
-    const through = Math.min(this.#othersThrough, this.#knownThrough);
+    const through = Math.min(this.#othersThrough, this.#givenThrough, this.#knownThrough);
     return Math.max(0, Math.min(position - 1, this.#firstUnpublished() - 1, through));
   }
 
@@ -139,7 +148,7 @@ export class Outbound {
     // Where it cannot look now, others do when the lease is over.
     await this.exclusively(() => this.#settleDoubt()).catch(() => {});
     this.#isClosed = true;
-    clearTimeout(this.#retry);
+    this.#refused.close();
     clearTimeout(this.#look);
   }
 
@@ -229,7 +238,7 @@ export class Outbound {
       const isRefused = isSseError(error) && error.code !== 'SSE_ERR_STORE_UNAVAILABLE';
       if (!isRefused) {
         this.#doubt.add(messages, this.#givenBefore);
-        this.#lookMs = RETRY_MS;
+        this.#lookMs = LOOK_MS;
         this.#lookLater();
       }
       throw error;
@@ -323,26 +332,20 @@ export class Outbound {
   }
 
   #isOut(position: number, done: Done | undefined): void {
-    this.#unpublished.delete(position);
     this.figures.published++;
+    this.#isSettled(position, done);
+  }
+
+  /** Nobody needs to publish it any more. */
+  #isSettled(position: number, done: Done | undefined): void {
+    this.#unpublished.delete(position);
     done?.([position]);
   }
 
   #retryLater(error: unknown, refused: Refused): void {
     if (this.#isClosed) return;
     this.#host.report(error);
-    this.#refused.push(refused);
-    this.#retry ??= setTimeout(
-      () => {
-        this.#retry = undefined;
-        const again = this.#refused.sort((a, b) => a.position - b.position);
-        this.#refused = [];
-        void this.exclusively(async () => {
-          for (const { message, position, done } of again) await this.#publishOne(message, position, done);
-        });
-      },
-      RETRY_MS * (0.75 + Math.random() / 2),
-    ).unref();
+    this.#refused.add(refused);
   }
 
   #eventOf(message: NewMessage, position: number) {

@@ -9,10 +9,16 @@
 import type { MailboxHost } from '../core/mailbox.js';
 import type { Outbound } from './outbound.js';
 import type { Settled } from './settled.js';
-import type { InboxStore } from './store.js';
+import type { InboxStore, StoredMessage } from './store.js';
 
 /** Messages taken at once. */
 const TAKEN = 256;
+/** Of more than these the bus has to take some before more are taken. */
+const MOST_GIVEN = 4 * TAKEN;
+/** How long what was asked for without an answer may yet be carried out, in ms. */
+const DOUBT_MS = 5 * 60_000;
+/** How long closing waits for the bus to take what was taken, in ms. */
+const CLOSE_MS = 1_000;
 /** No node asks for a longer lease, in ms. */
 const FOREIGN_LEASE_MS = 60 * 60_000;
 
@@ -32,13 +38,23 @@ export class Relay {
   #stopHearing: (() => Promise<void>) | undefined = undefined;
   #isClosed = false;
   #running: Promise<void> | undefined = undefined;
+  #learning: Promise<void> | undefined = undefined;
   #isHeard = false;
   #lookAt = 0;
   #renewAt = 0;
   #renewedThrough = 0;
-  /** Published, and not yet said so. */
+  /** Taken, and not yet said to be out. */
+  readonly #given = new Set<number>();
+  /** Of those, what is published. */
   #done: number[] = [];
-  #saying: Promise<void> = Promise.resolve();
+  #saying: Promise<void> | undefined = undefined;
+  /** What is being published. */
+  #publishing: Promise<unknown> = Promise.resolve();
+  #isFull = false;
+  /** Until then an answer that got lost may be about messages which nobody else gets. */
+  #doubtUntil = 0;
+  /** All is said. */
+  #isOver = false;
 
   constructor(store: InboxStore, host: MailboxHost, outbound: Outbound, settled: Settled, options: RelayOptions) {
     this.#store = store;
@@ -48,12 +64,21 @@ export class Relay {
     this.#options = options;
   }
 
+  /** It may have been given messages without knowing. */
+  get isInDoubt(): boolean {
+    return this.#host.clock.monotonic() < this.#doubtUntil;
+  }
+
   /** Takes the lease; before anything is stored. */
   async open(): Promise<void> {
     await this.#renew();
     if (!this.#host.isShared) await this.#succeed();
     await this.#learnOthers();
     await this.#learnSettled();
+  }
+
+  /** Hears of what is enqueued; after all that may fail, for it needs an end. */
+  async listen(): Promise<void> {
     this.#stopHearing = await this.#store.onEnqueued?.(() => {
       this.#isHeard = true;
       this.tick();
@@ -66,7 +91,10 @@ export class Relay {
    */
   async #succeed(): Promise<void> {
     const now = this.#host.clock.now() + Math.max(FOREIGN_LEASE_MS, this.#options.nodeLease);
-    while ((await this.#outbound.exclusively(() => this.#relaySome(now))) === TAKEN);
+    for (let isMore = true; isMore; ) {
+      isMore = await this.#outbound.exclusively(() => this.#relaySome(now));
+      await this.#publishing;
+    }
   }
 
   /** Called often: does what is due. */
@@ -89,7 +117,9 @@ export class Relay {
     this.#isClosed = true;
     await this.#stopHearing?.();
     await this.#running;
+    await within(CLOSE_MS, this.#publishing);
     await this.#saying;
+    this.#isOver = true;
     await this.#say();
     // What may still come to be stored is for others only while this node is not forgotten: its lease is over now.
     const leaseUntil = this.#outbound.isInDoubt ? this.#host.clock.now() : 0;
@@ -97,44 +127,76 @@ export class Relay {
   }
 
   async #look(): Promise<void> {
-    const isBehind = this.#outbound.publishedThrough > this.#renewedThrough && this.#host.isShared;
+    const isAsked = this.#host.isShared || this.isInDoubt;
+    const isBehind = this.#outbound.publishedThrough > this.#renewedThrough && isAsked;
     if (isBehind || this.#host.clock.monotonic() >= this.#renewAt) await this.#renew();
     await this.#learnOthers();
-    await this.#learnSettled();
-    for (;;) {
-      const count = await this.#outbound.exclusively(() => this.#relaySome());
-      if (count < TAKEN || this.#isClosed) return;
+    // Not awaited: a bus that is away may keep the question until it is back.
+    void this.#learnSettled();
+    if (this.#done.length > 0) this.#sayLater();
+    for (let isMore = true; isMore && !this.#isClosed; ) {
+      this.#isFull = this.#given.size >= MOST_GIVEN;
+      isMore = !this.#isFull && (await this.#outbound.exclusively(() => this.#relaySome()));
     }
   }
 
-  async #relaySome(now = this.#host.clock.now()): Promise<number> {
-    const messages = await this.#store.relay({ node: this.#host.nodeId, limit: TAKEN, now });
-    if (messages.length === 0) return 0;
-    this.relayed += messages.length;
-    await this.#outbound.publishOthers(messages, (positions) => this.#isOut(positions));
-    return messages.length;
+  /** Takes some, and begins to publish them: in the lane, which a bus that takes its time must not hold up. True: there may be more. */
+  async #relaySome(now = this.#host.clock.now()): Promise<boolean> {
+    const { clock, nodeId: node } = this.#host;
+    const again = this.isInDoubt;
+    // What is given already would come again.
+    const known = new Set(again ? this.#given : []);
+    const limit = TAKEN + known.size;
+    let messages: StoredMessage[];
+    try {
+      messages = await this.#store.relay({ node, limit, now, ...(again && { again }) });
+    } catch (error) {
+      this.#doubtUntil = clock.monotonic() + DOUBT_MS;
+      this.#outbound.givenThrough = this.#outbound.newest;
+      throw error;
+    }
+    const fresh = messages.filter(({ position }) => !known.has(position) && !this.#given.has(position));
+    if (fresh.length === 0) return false;
+    this.relayed += fresh.length;
+    for (const { position } of fresh) this.#given.add(position);
+    const isOut = this.#outbound.publishOthers(fresh, (positions) => this.#isOut(positions));
+    this.#publishing = Promise.all([this.#publishing, isOut]);
+    return fresh.length >= TAKEN;
   }
 
   #isOut(positions: readonly number[]): void {
+    if (this.#isOver) return;
     this.#done.push(...positions);
-    // At the end of the turn: what went out in it is one statement.
-    if (this.#done.length === positions.length) {
-      this.#saying = this.#saying.then(() => this.#say()).catch((error: unknown) => this.#host.report(error));
-    }
+    this.#sayLater();
+  }
+
+  #sayLater(): void {
+    this.#saying ??= this.#say()
+      .catch((error: unknown) => this.#host.report(error))
+      .finally(() => {
+        this.#saying = undefined;
+        if (!this.#isFull || this.#given.size >= TAKEN) return;
+        this.#isHeard = true;
+        this.tick();
+      });
   }
 
   async #say(): Promise<void> {
-    await new Promise((resolve) => setImmediate(resolve));
-    const positions = this.#done;
-    this.#done = [];
-    if (positions.length === 0) return;
-    try {
-      await this.#store.relayed(this.#host.nodeId, positions);
-    } catch (error) {
-      // They would go out again only after this node's end; said with the next.
-      this.#done.push(...positions);
-      throw error;
-    }
+    do {
+      // At the end of the turn: what went out in it is one statement.
+      await new Promise((resolve) => setImmediate(resolve));
+      const positions = this.#done;
+      this.#done = [];
+      if (positions.length === 0) return;
+      try {
+        await this.#store.relayed(this.#host.nodeId, positions);
+      } catch (error) {
+        // They would go out again only after this node's end; said with the next look.
+        this.#done.push(...positions);
+        throw error;
+      }
+      for (const position of positions) this.#given.delete(position);
+    } while (this.#done.length > 0);
   }
 
   async #renew(): Promise<void> {
@@ -150,7 +212,16 @@ export class Relay {
    * What is settled is learned from messages that come by; with none, by asking the bus: what was published before an echo has
    * come to this node when the echo has.
    */
-  async #learnSettled(): Promise<void> {
+  #learnSettled(): Promise<void> {
+    this.#learning ??= this.#askBus()
+      .catch((error: unknown) => this.#host.report(error))
+      .finally(() => {
+        this.#learning = undefined;
+      });
+    return this.#learning;
+  }
+
+  async #askBus(): Promise<void> {
     if (!this.#host.isShared) return;
     const settled = this.#outbound.settledBefore(Number.MAX_SAFE_INTEGER);
     if (settled > this.#settled.position && (await this.#host.echo())) this.#settled.raise(settled);
@@ -158,9 +229,23 @@ export class Relay {
 
   /** Up to where everybody else has published what they stored. */
   async #learnOthers(): Promise<void> {
+    const { isInDoubt } = this;
     // Before the question: what comes to be stored in between is not in its answer.
-    const head = this.#host.isShared ? await this.#store.head() : Number.POSITIVE_INFINITY;
-    const first = await this.#store.firstUnpublished(this.#host.nodeId);
-    this.#outbound.othersThrough = first === 0 ? head : first - 1;
+    const head = this.#host.isShared || isInDoubt ? await this.#store.head() : Number.POSITIVE_INFINITY;
+    // Nobody's name: what this node was given without knowing counts as well.
+    const first = await this.#store.firstUnpublished(isInDoubt ? '' : this.#host.nodeId);
+    const through = first === 0 ? head : first - 1;
+    this.#outbound.othersThrough = through;
+    this.#outbound.givenThrough = isInDoubt ? through : Number.POSITIVE_INFINITY;
   }
+}
+
+/** Resolves when it does, or when that time has passed. */
+async function within(ms: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work, late]);
+  clearTimeout(timer);
 }

@@ -7,7 +7,9 @@ import { ENVELOPE, newMessageOf } from './sql-message.js';
 import { SEQUENCE_ROW } from './sql-schema.js';
 import { messagesAt } from './sql-unread.js';
 import { change, chunks, fromStored, LIST_LIMIT, list, numberOf, select, toStored, type Work } from './sql-work.js';
-import type { StoredMessage } from './store.js';
+import type { InboxStore, StoredMessage } from './store.js';
+
+type RelayRequest = Parameters<InboxStore['relay']>[0];
 
 /**
  * How long a dead node with nothing to publish is remembered, in ms: one that only slept may append before it renews, and
@@ -66,7 +68,8 @@ export function* firstUnpublished({ t }: Context, node: string): Work<number> {
 }
 
 /** Whether {@link relay} would find anything: asked often, and without a lock. */
-export function* hasWork({ t }: Context, node: string, now: number): Work<boolean> {
+export function* hasWork({ t }: Context, { node, now, again }: RelayRequest): Work<boolean> {
+  if (again && (yield* claimedBy({ t }, toStored(node), 1)).length > 0) return true;
   if ((yield* select(`SELECT id FROM ${t.outbox} WHERE id > 0 ORDER BY id LIMIT 1`)).length > 0) return true;
   const dead = yield* select(
     `SELECT node, lease_until FROM ${t.node} WHERE lease_until <= ? AND node <> ?`,
@@ -80,7 +83,7 @@ export function* hasWork({ t }: Context, node: string, now: number): Work<boolea
   return false;
 }
 
-export function* relay(context: Context, node: string, limit: number, now: number): Work<StoredMessage[]> {
+export function* relay(context: Context, { node, limit, now, again }: RelayRequest): Work<StoredMessage[]> {
   const { dialect, t } = context;
   const name = toStored(node);
   // One at a time: what is taken here is nobody else's.
@@ -90,20 +93,16 @@ export function* relay(context: Context, node: string, limit: number, now: numbe
     now,
     name,
   );
-  const taken: number[] = [];
+  const taken: number[] = again ? yield* claimedBy(context, name, limit) : [];
   for (const row of dead) {
     if (taken.length >= limit) break;
-    const other = fromStored(row.node);
-    const claimed = yield* select(
-      `SELECT position FROM ${t.relay} WHERE node = ? ORDER BY position LIMIT ?`,
-      other,
-      limit - taken.length,
-    );
+    const other = toStored(fromStored(row.node));
+    const claimed = yield* claimedBy(context, other, limit - taken.length);
     for (const part of chunks(claimed, LIST_LIMIT)) {
-      const some = list(part.map(({ position }) => numberOf(position)));
+      const some = list(part);
       yield* change(`UPDATE ${t.relay} SET node = ? WHERE position IN ${some.sql}`, name, ...some.parameters);
     }
-    taken.push(...claimed.map(({ position }) => numberOf(position)));
+    taken.push(...claimed);
     const rest = limit - taken.length;
     const own = yield* select(
       `SELECT position FROM ${t.message} WHERE node = ? AND position > ? ORDER BY position LIMIT ?`,
@@ -140,6 +139,12 @@ export function* relay(context: Context, node: string, limit: number, now: numbe
     }
   }
   return yield* messagesAt(context, taken);
+}
+
+/** What `relay` gave to a node that has not said that it is out; `name`: as it is stored. */
+function* claimedBy({ t }: Pick<Context, 't'>, name: string, limit: number): Work<number[]> {
+  const sql = `SELECT position FROM ${t.relay} WHERE node = ? ORDER BY position LIMIT ?`;
+  return (yield* select(sql, name, limit)).map(({ position }) => numberOf(position));
 }
 
 function* claim({ t }: Context, name: string, positions: readonly number[]): Work<void> {

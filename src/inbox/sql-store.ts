@@ -2,6 +2,7 @@
  * An {@link InboxStore} in SQLite, PostgreSQL or MySQL/MariaDB: which statements make up which method. The statements
  * themselves are in the files beside this one, each about one thing.
  */
+import { isThenable } from '../core/diagnostics.js';
 import { SseError, shown } from '../core/errors.js';
 import { KyselyConnection, type KyselyLike, kyselyExecutor, kyselyOver } from './kysely-connection.js';
 import { checkMessages, checkNames } from './message-check.js';
@@ -238,13 +239,13 @@ export class SqlStore implements InboxStore {
     await this.#write(() => renewNode(this.#context, node, publishedThrough, leaseUntil));
   }
 
-  async relay(request: { node: string; limit: number; now: number }): Promise<StoredMessage[]> {
-    const { node, limit, now } = request;
-    if (limit <= 0 || !(await this.#read(() => hasWork(this.#context, node, now)))) return [];
+  async relay(request: Parameters<InboxStore['relay']>[0]): Promise<StoredMessage[]> {
+    const { node, limit } = request;
+    if (limit <= 0 || !(await this.#read(() => hasWork(this.#context, request)))) return [];
     const context = this.#context;
     return this.#write(function* () {
       yield* ensureNode(context, node);
-      return yield* relay(context, node, limit, now);
+      return yield* relay(context, request);
     });
   }
 
@@ -259,9 +260,14 @@ export class SqlStore implements InboxStore {
   async enqueue(tx: unknown, messages: readonly NewMessage[]): Promise<void> {
     checkMessages(messages);
     const { dialect } = this.#context;
-    const run = await runnerOf(tx, dialect);
+    const runner = runnerOf(tx, dialect);
+    const run = isThenable(runner) ? await runner : runner;
     try {
-      for (const statement of enqueueMessages(this.#context, messages)) await run(statement);
+      for (const statement of enqueueMessages(this.#context, messages)) {
+        const done = run(statement);
+        // On SQLite nothing is waited for: a transaction of better-sqlite3 ends with the function that calls this.
+        if (isThenable(done)) await done;
+      }
       if (dialect.name === 'postgres' && messages.length > 0) {
         await run({ sql: "SELECT pg_notify(?, '')", parameters: [this.#channel] });
       }

@@ -21,18 +21,21 @@ interface Candidate {
 }
 
 /**
- * How to run a statement within `tx`.
+ * How to run a statement within `tx`. At once where that can be known at once: a transaction may end with the turn.
  *
  * @throws {SseError} `SSE_ERR_INVALID_OPTION`
  */
-export async function runnerOf(tx: unknown, dialect: SqlDialect): Promise<Run> {
+export function runnerOf(tx: unknown, dialect: SqlDialect): Run | Promise<Run> {
   const candidate = (typeof tx === 'object' && tx !== null ? tx : {}) as Candidate;
   if (typeof candidate.executeQuery === 'function') {
     // A whole Kysely instance would take any connection of its pool, and commit at once.
     if (candidate.isTransaction !== true) throw refusal(tx, dialect, 'it is a Kysely instance, not a transaction');
-    const execute = await kyselyExecutor(dialect);
     const kysely = (tx as KyselyLike).withoutPlugins();
-    return ({ sql, parameters }) => execute(kysely, sql, parameters);
+    return kyselyExecutor(dialect).then(
+      (execute) =>
+        ({ sql, parameters }) =>
+          execute(kysely, sql, parameters),
+    );
   }
   if (dialect.name === 'sqlite') {
     if (typeof candidate.prepare !== 'function') throw refusal(tx, dialect, 'it is neither');

@@ -204,9 +204,15 @@ export interface InboxStore {
    * Messages that somebody must publish and nobody does: enqueued ones, which get their positions here (and are `sent` or
    * `pending` as they were enqueued), and those that a node has appended or relayed whose lease is over by `now`. They are the
    * caller's from now on, and are returned once: no other caller gets them while the lease of `node` lasts, or ever, once
-   * {@link relayed} has said that they are out.
+   * {@link relayed} has said that they are out. `again`: the answer of an earlier call may have got lost, so also what was given
+   * to `node` before, and is not said to be out, comes first.
    */
-  relay(request: { readonly node: string; readonly limit: number; readonly now: number }): Promise<StoredMessage[]>;
+  relay(request: {
+    readonly node: string;
+    readonly limit: number;
+    readonly now: number;
+    readonly again?: boolean | undefined;
+  }): Promise<StoredMessage[]>;
   /** Says that `node` has published these, which {@link relay} gave it. Positions of others are passed over. */
   relayed(node: string, positions: readonly number[]): Promise<void>;
   /**

@@ -17,6 +17,8 @@ import type { Counted, CountedUser } from './unread.js';
 /** Messages read at once: at most, and before it is known how large they are. */
 const PAGE = 100;
 const FIRST_PAGE = 16;
+/** Positions that a stream notes while it gets a group late. */
+const MOST_NOTES = 10_000;
 /** Characters of data that a page should not have more of: a stream that stalls keeps its page. */
 const PAGE_CHARS = 128 * 1024;
 
@@ -28,7 +30,7 @@ export interface StreamsHost {
   now(): number;
   subscriptionsOf(reader: Reader): Promise<readonly TakenGroup[]>;
   /** A message for this user came by. */
-  arrived(mailbox: StreamMailbox, event: BusEvent): void;
+  arrived(mailbox: StreamMailbox, event: Pick<BusEvent, 'expiresAt'>): void;
   /** A message came out of the bus's history; `id`: of its event. */
   replayed(position: number, id: string): void;
   delivered(count: number): void;
@@ -56,6 +58,11 @@ export class StreamMailbox implements Mailbox, Counted {
   /** The cursor of the device as far as this stream knows. */
   advanced = 0;
   readonly #host: StreamsHost;
+  /** Whether it has read its groups: from then on it is told of changes. */
+  #isListening = false;
+  /** How many groups it gets late, and the positions of group messages that it got meanwhile. */
+  #lateGroups = 0;
+  readonly #noted = new Set<number>();
   /** It has, or does not want, everything up to here. */
   #through = 0;
   /** And this one. */
@@ -93,6 +100,7 @@ export class StreamMailbox implements Mailbox, Counted {
 
   async topics(): Promise<readonly string[]> {
     for (const one of await this.#host.subscriptionsOf(this.reader)) this.filter.set(one);
+    this.#isListening = true;
     // Not before: reading them starts the inbox, and with that this node knows what is settled.
     await this.#hear(this.#said);
     return this.filter.groups;
@@ -146,8 +154,8 @@ export class StreamMailbox implements Mailbox, Counted {
     const take = audience.kind === 'topic' ? this.filter.take(audience.topic, event.event, position) : 'waits';
     if (take !== 'waits') return take === 'no';
     if (position <= this.#through || position === this.#one) return true;
-    this.hasNews = true;
-    if (position > this.newest) this.newest = position;
+    if (audience.kind === 'topic' && !this.#isFirst(position)) return true;
+    this.#gets(position);
     if (!this.isLive) {
       this.#replayed ??= new Set();
       if (this.#replayed.has(position)) return true;
@@ -156,6 +164,27 @@ export class StreamMailbox implements Mailbox, Counted {
     }
     this.#host.arrived(this, event);
     return false;
+  }
+
+  /** From now on it notes which group messages it gets. */
+  noteGroups(): void {
+    this.#lateGroups++;
+  }
+
+  endNotes(): void {
+    if (--this.#lateGroups === 0) this.#noted.clear();
+  }
+
+  /** Whether it is to get a message to that group out of the store; then it does not get it live any more. */
+  takesStored(
+    group: string,
+    type: string,
+    { position, expiresAt }: Pick<StoredMessage, 'position' | 'expiresAt'>,
+  ): boolean {
+    if (this.filter.take(group, type, position) !== 'waits' || !this.#isFirst(position)) return false;
+    this.#gets(position);
+    if (expiresAt > 0) this.#host.arrived(this, { expiresAt });
+    return true;
   }
 
   live(): void {
@@ -175,9 +204,32 @@ export class StreamMailbox implements Mailbox, Counted {
     this.#host.tell(this.clientId, data);
   }
 
+  get isListening(): boolean {
+    return this.#isListening;
+  }
+
+  /** It has, or does not want, everything up to here. */
+  get through(): number {
+    return this.#through;
+  }
+
   /** Up to where it was served for certain, if its client has taken all that it was handed. */
   get served(): number {
     return Math.max(this.#through, this.#host.settled);
+  }
+
+  #gets(position: number): void {
+    this.hasNews = true;
+    if (position > this.newest) this.newest = position;
+  }
+
+  /** False where a group's message came before, while it gets a group late. */
+  #isFirst(position: number): boolean {
+    if (this.#lateGroups === 0) return true;
+    if (this.#noted.has(position)) return false;
+    if (this.#noted.size >= MOST_NOTES) this.#noted.delete(this.#noted.values().next().value!);
+    this.#noted.add(position);
+    return true;
   }
 
   /**
@@ -209,7 +261,7 @@ export class StreamMailbox implements Mailbox, Counted {
 
   #waiting(message: StoredMessage, progress: RoundProgress): WaitingEvent {
     const { eventId, event, data, json, createdAt, expiresAt } = message;
-    if (expiresAt > 0) this.#host.arrived(this, { expiresAt } as BusEvent);
+    if (expiresAt > 0) this.#host.arrived(this, { expiresAt });
     return { event, data, json, timestamp: createdAt, expiresAt, tag: roundTag(progress, eventId) };
   }
 }

@@ -50,7 +50,8 @@ export class Streams implements MailboxProvider {
     this.counters = new UnreadCounters(store, host, options.unreadEvent);
     const streamsOf = (userId: string, tenantId: string): StreamMailbox[] =>
       this.counters.of(userId, tenantId).flatMap((user) => [...user.streams] as StreamMailbox[]);
-    this.#groups = new GroupChanges({ store, host, started, streamsOf });
+    const settled = (): number => this.settled.position;
+    this.#groups = new GroupChanges({ store, host, started, streamsOf, settled });
     this.#telling = new Telling(host);
     this.#streamsHost = this.#makeStreamsHost();
   }
@@ -84,7 +85,7 @@ export class Streams implements MailboxProvider {
     if (notice.what === 'read') return this.#takeRead(userId, tenantId, notice.read);
     await this.#groups.take(notice);
     const users = this.counters.of(userId, tenantId);
-    for (const user of users) this.counters.changed(user);
+    for (const user of users) this.counters.recount(user);
     return users.reduce((count, { streams }) => count + streams.size, 0);
   }
 
@@ -117,7 +118,7 @@ export class Streams implements MailboxProvider {
     this.#telling.tick(monotonic);
     if (monotonic < this.#claimsAt || this.#advancing !== undefined) return;
     this.#claimsAt = monotonic + this.#options.deviceGrace;
-    this.#advancing = Promise.all([this.#advance(), this.#groups.ask((stream) => this.counters.changed(stream.user))])
+    this.#advancing = Promise.all([this.#advance(), this.#groups.ask((stream) => this.counters.recount(stream.user))])
       .catch((error: unknown) => this.#host.report(error))
       .then(() => {
         this.#advancing = undefined;
@@ -126,6 +127,7 @@ export class Streams implements MailboxProvider {
 
   async close(): Promise<void> {
     this.counters.close();
+    await this.#groups.close();
     await this.#advancing;
   }
 

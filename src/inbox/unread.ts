@@ -13,8 +13,12 @@ import type { InboxStore, Reader, ReadSelection } from './store.js';
 const AT_ONCE = 8;
 /** How often everybody is counted anew, whatever happened, in ms ± a quarter: what other nodes cleaned up is noticed then. */
 const REFRESH_MS = 60_000;
+/** By how much a clock must go back for that to make a difference, in ms. */
+const SET_BACK_MS = 1_000;
 /** Ids of read messages told in one event. */
 const TOLD_IDS = 100;
+/** What was read and waits for a count: while none succeeds the oldest goes, and pages have a list that is old. */
+const MOST_READS = 100;
 
 /** A stream that shows a counter. */
 export interface Counted {
@@ -51,6 +55,7 @@ export class UnreadCounters {
   #counting = 0;
   #isScheduled = false;
   #isClosed = false;
+  #lastTick = 0;
 
   constructor(store: InboxStore, host: MailboxHost, event: string | false) {
     this.#store = store;
@@ -103,6 +108,12 @@ export class UnreadCounters {
     setImmediate(() => this.#countSome());
   }
 
+  /** Other messages count for it than before: when the first of them expires is asked anew. */
+  recount(user: CountedUser): void {
+    user.expiresAt = undefined;
+    this.changed(user);
+  }
+
   /** Its count changes at that time. */
   expires(user: CountedUser, time: number): void {
     if (user.expiresAt === undefined) return;
@@ -117,12 +128,22 @@ export class UnreadCounters {
 
   /** Looks for what has expired, and for whom it is time to count anew. */
   tick(now: number): void {
+    if (now < this.#lastTick - SET_BACK_MS) this.#rewind(now);
+    this.#lastTick = now;
     for (const user of this.#due.take(now)) {
       this.#lookAtExpiry(user, now);
       if (now >= user.refreshAt) {
         user.refreshAt = refreshAfter(now);
         this.changed(user);
       }
+      this.#schedule(user);
+    }
+  }
+
+  /** The clock was set back: what was due soon by the old time would be due after all of that. */
+  #rewind(now: number): void {
+    for (const user of this.#users.values()) {
+      user.refreshAt = refreshAfter(now);
       this.#schedule(user);
     }
   }
@@ -165,7 +186,8 @@ export class UnreadCounters {
           // What comes by from now on says itself when it expires.
           user.expiresAt = Number.POSITIVE_INFINITY;
           const first = await this.#store.nextExpiry(user.reader, now);
-          if (first > 0) user.expiresAt = Math.min(user.expiresAt, first);
+          // Undefined where it is to be asked once more.
+          if (first > 0 && user.expiresAt !== undefined) user.expiresAt = Math.min(user.expiresAt, first);
         }
         const unread = await this.#store.unreadCount(user.reader, now);
         // A store may take longer than a message has left.
@@ -222,4 +244,5 @@ function addRead(reads: ReadSelection[], read: ReadSelection): void {
     }
   }
   reads.push(read);
+  if (reads.length > MOST_READS) reads.shift();
 }

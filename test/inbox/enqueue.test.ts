@@ -6,8 +6,17 @@ import { expect, onTestFinished, test } from 'vitest';
 import { SqlStore } from '../../src/inbox/sql-store.js';
 import type { InboxStore } from '../../src/inbox/store.js';
 import { idsOf, message, NOW, toUser } from '../../src/testing/store-case.js';
+import { testDrivers } from '../buses/sqlite-drivers.js';
 import { until } from '../support/until.js';
-import { MYSQL, mysqlDatabase, POSTGRES, postgresDatabase, sqliteDatabase, type TestDatabase } from './databases.js';
+import {
+  backendOf,
+  MYSQL,
+  mysqlDatabase,
+  POSTGRES,
+  postgresDatabase,
+  sqliteDatabase,
+  type TestDatabase,
+} from './databases.js';
 
 const relayed = async (store: InboxStore) => idsOf(await store.relay({ node: 'node-1', limit: 100, now: NOW }));
 
@@ -50,6 +59,65 @@ test.each(Object.entries(databases))('writes in a Kysely transaction on %s', asy
   });
   expect(await relayed(store)).toEqual(['a']);
 });
+
+test.each(await testDrivers())(
+  'belongs to a transaction that ends with the turn, as those of $name do',
+  async (driver) => {
+    const database = await sqliteDatabase(driver);
+    const store = await started(database);
+    const handle = database.connect!() as { exec(sql: string): void };
+    const enqueueIn = (id: string, end: string): Promise<void> => {
+      handle.exec('BEGIN');
+      const enqueued = store.enqueue(handle, [message(id, toUser('anna')), message(`${id}2`, toUser('anna'))]);
+      handle.exec(end);
+      return enqueued;
+    };
+    await Promise.all([enqueueIn('a', 'COMMIT'), enqueueIn('b', 'ROLLBACK')]);
+    expect(await relayed(store)).toEqual(['a', 'a2']);
+  },
+);
+
+test('belongs to the transaction of a connection to whose end nobody waited for it, on PostgreSQL', async () => {
+  const store = await started(await postgresDatabase());
+  const client = new pg.Client({ connectionString: POSTGRES });
+  await client.connect();
+  onTestFinished(() => client.end());
+  const enqueueIn = (id: string, end: string): Promise<unknown> => {
+    void client.query('BEGIN');
+    const enqueued = store.enqueue(client, [message(id, toUser('anna'))]);
+    return Promise.all([enqueued, client.query(end)]);
+  };
+  await enqueueIn('a', 'COMMIT');
+  await enqueueIn('b', 'ROLLBACK');
+  expect(await relayed(store)).toEqual(['a']);
+});
+
+test.each([...Object.entries(databases), ['memory', undefined] as const])(
+  'is given again to who asks for what an answer brought that got lost, on %s',
+  async (_, create) => {
+    const database = await create?.();
+    const backend = backendOf(database);
+    const store = database === undefined ? backend.store() : await started(database);
+    await store.renewNode('node-1', 0, NOW + 1_000);
+    const enqueue = (...ids: string[]) =>
+      backend.transaction(async (tx) => {
+        for (const id of ids) await store.enqueue(tx, [message(id, toUser('anna'))]);
+      }, true);
+    const again = async (limit: number) =>
+      store.relay({ node: 'node-1', limit, now: NOW, again: true }).then((all) => all.map(({ eventId }) => eventId));
+    await enqueue('a', 'b', 'c');
+    expect(await relayed(store)).toEqual(['a', 'b', 'c']);
+    expect(await relayed(store)).toEqual([]);
+    await enqueue('d');
+    expect(await again(2)).toEqual(['a', 'b']);
+    expect(await again(100)).toEqual(['a', 'b', 'c', 'd']);
+    // Nobody else gets them by that.
+    expect(await store.relay({ node: 'node-2', limit: 100, now: NOW, again: true })).toEqual([]);
+    const { position } = (await store.find('b'))!;
+    await store.relayed('node-1', [position]);
+    expect(await again(100)).toEqual(['a', 'c', 'd']);
+  },
+);
 
 test.each(Object.entries(databases))("runs on the application's own Kysely on %s", async (_, create) => {
   const database = await create();

@@ -405,13 +405,14 @@ export class World {
   /** Everything is mended, and what dead nodes left goes out. */
   async #heal(): Promise<void> {
     this.history.push('all is mended');
+    let isMended = false;
     for (const node of this.nodes) {
       if (this.#isWell(node) || !(node.port instanceof FaultPort)) continue;
       node.port.mend();
-      // What was read and subscribed to elsewhere meanwhile it did not hear of, and where no event was lost its streams live on:
-      // they learn it when they come back.
-      for (const device of this.devices) if (this.#at.get(device) === node) this.cut(device);
+      // What was read and subscribed to elsewhere meanwhile it did not hear of: where no event was lost its streams live on, and learn it.
+      isMended = true;
     }
+    if (isMended) await this.advance(2_000);
     await this.untilPassing(() => this.#isAllOut(), 'what dead nodes left');
   }
 

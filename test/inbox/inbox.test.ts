@@ -114,6 +114,25 @@ describe.each(Object.entries(stores))('with a store in %s', (_, create) => {
     }
   });
 
+  test('what was sent to one client alone does not bring back what it had', async () => {
+    const broker = makeBroker();
+    const inbox = makeInbox((await create()).store, broker);
+    const open = await door(broker);
+    const stream = await open('user=anna');
+    await stream.all('connected', 1);
+    await inbox.sendToUser('anna', 'note', 1);
+    const [client] = broker.getClients();
+    await broker.sendToClient(client!.id, 'hint', 'look');
+    await Promise.all([stream.all('note', 1), stream.all('hint', 1)]);
+    const cursor = stream.events.findLast(({ event }) => event === 'hint')!.id!;
+    stream.close();
+    await inbox.sendToUser('anna', 'note', 2);
+    const again = await open('user=anna', { 'last-event-id': cursor });
+    await again.all('note', 1);
+    await unreadIs(again, 2);
+    expect(notes(again)).toEqual([2]);
+  });
+
   test('reading on one device is told to the others, by ids as pages see them', async () => {
     const broker = makeBroker();
     const inbox = makeInbox((await create()).store, broker);

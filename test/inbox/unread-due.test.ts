@@ -2,13 +2,15 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
 import type { MailboxHost } from '../../src/core/mailbox.js';
 import { DueTimes } from '../../src/inbox/due-times.js';
-import { MemoryStore, type Reader } from '../../src/inbox/index.js';
+import { Inbox, MemoryStore, type Reader } from '../../src/inbox/index.js';
 import { type Counted, type CountedUser, UnreadCounters } from '../../src/inbox/unread.js';
 import { message, NODE, toUser } from '../../src/testing/store-case.js';
 import { Random } from '../nodes/random.js';
+import { makeBroker } from '../support/broker.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { quiet } from '../support/shared-bus.js';
 import { until } from '../support/until.js';
+import { Device } from './device.js';
 
 test('gives everybody at their time, once, whatever was set in between', () => {
   for (let seed = 1; seed <= 50; seed++) {
@@ -218,4 +220,62 @@ test('a change that comes while a count is failing is counted with the next tick
   expect(told).toEqual([0, 2]);
   for (let ms = 0; ms < 10_000; ms += 250) await tick();
   expect(counted).toEqual(['user-0']);
+});
+
+test('what is read while no count succeeds is kept within bounds, and the newest is told', async () => {
+  const { store, counters, users, counting, reported } = await makeCounters(1);
+  const [{ user, stream }] = users as [(typeof users)[0]];
+  const told: string[] = [];
+  stream.tell = (data) => void told.push(data);
+  const { unreadCount } = store;
+  store.unreadCount = async () => {
+    throw new Error('the database is down');
+  };
+  const many = (id: string) => ({ eventIds: Array.from({ length: 60 }, (_, i) => `${id}-${i}`) });
+  for (let i = 0; i < 1_000; i++) counters.changed(user, many(`read-${i}`));
+  await until(() => reported.length > 0, 'the failure');
+  await counting();
+  expect(user.reads.length).toBeLessThanOrEqual(100);
+  store.unreadCount = unreadCount;
+  counters.changed(user, many('last'));
+  await until(() => told.length > 0, 'the count');
+  expect(told.at(-1)).toContain('last-59');
+});
+
+test('a clock that is set back keeps nobody from being counted', async () => {
+  const { clock, counters, users, counted, counting } = await makeCounters(5);
+  for (const { user } of users) counters.changed(user);
+  await counting();
+  counters.tick(clock.now());
+  counted.length = 0;
+  const now = clock.now;
+  Object.assign(clock, { now: () => now() - 3_600_000 });
+  for (let ms = 0; ms < 80_000; ms += 250) {
+    clock.advance(250);
+    counters.tick(clock.now());
+  }
+  await counting();
+  expect(new Set(counted).size).toBe(5);
+});
+
+test('a subscription that is widened to messages which expire counts them until they do', async () => {
+  const clock = new ManualClock();
+  const broker = makeBroker({ clock, heartbeatInterval: 0, clientTimeout: 0 });
+  const inbox = new Inbox({ broker, store: new MemoryStore(), cleanupInterval: 0 });
+  onTestFinished(() => inbox.close());
+  await inbox.subscribe('anna', 'team', ['alarm']);
+  await inbox.sendToGroup('team', 'note', 1, { ttl: 5_000 });
+  const phone = new Device('anna', undefined, 'phone');
+  phone.connect(broker);
+  onTestFinished(() => phone.cut(0));
+  const shows = (unread: number) =>
+    until(() => {
+      phone.take();
+      return phone.unread === unread;
+    }, `${unread} unread`);
+  await shows(0);
+  await inbox.subscribe('anna', 'team');
+  await shows(1);
+  clock.advance(5_250);
+  await shows(0);
 });
