@@ -1,7 +1,6 @@
 /** The routes for operators: figures, who is connected, and ending a stream; health; the document. */
-
-import type { ClientInfo } from '../core/diagnostics.js';
 import { isSseError, SseError } from '../core/errors.js';
+import type { UserConnection } from '../core/presence.js';
 import type { ApiBroker } from './contracts.js';
 import { forbidden } from './errors.js';
 import { type Caller, jsonRoute, type Outcome, type Route } from './route.js';
@@ -29,26 +28,32 @@ export function adminRoutes(schemas: Schemas, broker: ApiBroker): Route[] {
       ...common,
       path: '/group/:group',
       operationId: 'getGroup',
-      summary: 'Counts the clients that have a group.',
+      summary: 'Counts the clients that have a group, on the node that answers.',
       params: pathParameters.group,
       replies: { 200: { description: 'The count, which may be 0.', body: schemas.Group } },
       run: ({ caller: { tenantId }, params: { group } }) => {
         const clients = (tenantId === undefined ? broker : broker.tenant(tenantId)).getTopicConnectionCount(group);
-        return { status: 200, body: { group, clients } };
+        return { status: 200, body: { group, clients, node_id: broker.nodeId } };
       },
     }),
     jsonRoute({
       ...common,
       path: '/connections',
       operationId: 'listConnections',
-      summary: 'Lists open streams: of the node that answers, or of one user on all nodes.',
+      summary: 'Lists open streams on all nodes. Of other nodes those without a user are not known.',
       description:
-        'Pages are cut from what is open at each call, so streams that come or go meanwhile move the others.',
+        'Pages go by client id, so any node can answer the next one, and streams that come or go meanwhile move no others.',
       query: queryParameters.connections,
       replies: { 200: { description: 'A page of them.', body: schemas.Connections } },
-      run: ({ caller, query: { user_id, offset = 0, limit = PAGE } }) => {
-        const { page, isLast } = pageOf(connections(broker, caller, user_id), offset, limit);
-        return { status: 200, body: { connections: page, next: isLast ? null : offset + page.length } };
+      run: ({ caller, query: { user_id, after = '', limit = PAGE } }) => {
+        const { page, isLast } = pageOf(connections(broker, caller, user_id), after, limit);
+        return {
+          status: 200,
+          body: {
+            connections: page.map((one) => shownConnection(broker, one)),
+            next: isLast ? null : page.at(-1)!.clientId,
+          },
+        };
       },
     }),
     jsonRoute({
@@ -154,56 +159,64 @@ function isClosed(broker: ApiBroker): boolean {
   return false;
 }
 
-/** What a caller may see, one by one: there may be many. */
-function* connections(broker: ApiBroker, { tenantId }: Caller, userId: string | undefined): Generator<object> {
-  if (userId === undefined) {
-    for (const client of broker.getClients()) {
-      if (tenantId === undefined || client.tenantId === tenantId) yield shownClient(client, broker.nodeId);
-    }
+/** A stream as it is looked through: only those of a page are told in full. */
+type Connection = Pick<UserConnection, 'clientId' | 'nodeId'> & Partial<UserConnection>;
+
+/** What a caller may see, one by one, in no order: there may be many. */
+function* connections(
+  broker: ApiBroker,
+  { tenantId }: Caller,
+  userId: string | undefined,
+): Generator<Connection, void, void> {
+  const asked = () => (tenantId === undefined ? broker : broker.tenant(tenantId)).presence;
+  if (userId !== undefined) {
+    yield* asked().connections(userId);
     return;
   }
-  const { presence } = tenantId === undefined ? broker : broker.tenant(tenantId);
-  for (const connection of presence.connections(userId)) {
-    const client = connection.nodeId === broker.nodeId ? broker.getClient(connection.clientId) : undefined;
-    yield client !== undefined
-      ? shownClient(client, broker.nodeId)
-      : {
-          client_id: connection.clientId,
-          node_id: connection.nodeId,
-          user_id: connection.userId,
-          tenant_id: connection.tenantId ?? null,
-          session_id: connection.sessionId ?? null,
-          connected_at: connection.connectedAt,
-          topics: null,
-          queued_bytes: null,
-        };
+  const { nodeId } = broker;
+  for (const { id, tenantId: own } of broker.getClients()) {
+    if (tenantId === undefined || own === tenantId) yield { clientId: id, nodeId };
   }
+  // Where there is no other node, presence is not kept for this alone.
+  if (broker.getClusterStats().nodes.length === 1) return;
+  for (const connection of asked().allConnections()) if (connection.nodeId !== nodeId) yield connection;
 }
 
-function shownClient(
-  { id, userId, tenantId, sessionId, connectedAt, topics, queuedBytes }: ClientInfo,
-  nodeId: string,
-) {
+function shownConnection(broker: ApiBroker, { clientId, nodeId, ...row }: Connection): object {
+  const client = nodeId === broker.nodeId ? broker.getClient(clientId) : undefined;
+  const { userId, tenantId, sessionId, connectedAt = 0 } = client ?? row;
   return {
-    client_id: id,
+    client_id: clientId,
     node_id: nodeId,
     user_id: userId ?? null,
     tenant_id: tenantId ?? null,
     // Whatever the authenticator gave.
     session_id: typeof sessionId === 'string' ? sessionId : null,
     connected_at: connectedAt,
-    topics,
-    queued_bytes: queuedBytes,
+    topics: client?.topics ?? null,
+    queued_bytes: client?.queuedBytes ?? null,
   };
 }
 
-function pageOf(all: Iterable<object>, offset: number, limit: number): { page: object[]; isLast: boolean } {
-  const page: object[] = [];
-  let at = 0;
+/** The first `limit` by client id of those after `after`: an order that all nodes share. Holds no more than it gives. */
+function pageOf(all: Iterable<Connection>, after: string, limit: number): { page: Connection[]; isLast: boolean } {
+  const page: Connection[] = [];
+  let isLast = true;
   for (const one of all) {
-    if (at++ < offset) continue;
-    if (page.length === limit) return { page, isLast: false };
-    page.push(one);
+    const { clientId } = one;
+    if (clientId <= after) continue;
+    if (page.length === limit) {
+      isLast = false;
+      if (clientId >= page[limit - 1]!.clientId) continue;
+      page.pop();
+    }
+    let [low, high] = [0, page.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (page[middle]!.clientId < clientId) low = middle + 1;
+      else high = middle;
+    }
+    page.splice(low, 0, one);
   }
-  return { page, isLast: true };
+  return { page, isLast };
 }

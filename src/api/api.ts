@@ -5,10 +5,11 @@
  * body is read for somebody who may not send it.
  */
 import type { ZodType } from 'zod';
-import { isSseError, SseError } from '../core/errors.js';
+import { isSseError, SseError, shown } from '../core/errors.js';
 import type { Identity } from '../core/identity.js';
 import { type Arrival, arrive, checkBroker, type OnceLeft } from '../http/arrival.js';
-import { type Answer, refusalOf } from '../http/refusal.js';
+import type { RefusalStyle } from '../http/options.js';
+import { type Answer, refusalOf, STREAM_HEADERS } from '../http/refusal.js';
 import { headerOf, queryOf, type RequestLike } from '../http/request.js';
 import { addVary, NO_HEADERS } from '../http/response-headers.js';
 import type { TopicResolver } from '../http/topic-resolver.js';
@@ -113,8 +114,15 @@ export class Api<Req extends RequestLike, Context> {
   }
 
   async #checkRate({ raw, context }: ApiRequest<Req, Context>, { method, path }: Route): Promise<void> {
-    const wait = await this.#options.rateLimit?.(raw, context, `${method} ${path}`);
-    if (wait !== undefined && wait > 0) {
+    let wait: number;
+    try {
+      wait = checkWait(await this.#options.rateLimit?.(raw, context, `${method} ${path}`));
+    } catch (error) {
+      // Whatever it is, and whatever status it has: the application's, and not for strangers.
+      this.#broker.reportError(error, 'handler');
+      throw new SseError('SSE_ERR_INTERNAL', 'the request could not be served');
+    }
+    if (wait > 0) {
       throw new ApiError('SSE_ERR_RATE_LIMITED', 'too many requests; wait as long as Retry-After says', {
         retryAfter: wait,
       });
@@ -160,7 +168,8 @@ export class Api<Req extends RequestLike, Context> {
       body = checked(route.body, read.value);
     }
     const run = async (): Promise<Answer> => {
-      const mayHave = (topic: string) => this.#mayHave(identity, topic);
+      const mayHave = (topic: string) =>
+        within(this.#options.resolved.authenticationTimeout, this.#mayHave(identity, topic));
       const outcome = await route.run({ caller, params, query, body, idempotencyKey, mayHave });
       return { status: outcome.status, headers: JSON_HEADERS, body: JSON.stringify(outcome.body) };
     };
@@ -223,11 +232,21 @@ export class Api<Req extends RequestLike, Context> {
   #refusalOf(raw: Req, route: Route | undefined, error: unknown): Answer {
     if (route === undefined || route.kind === 'json') return errorAnswer(this.#broker, error);
     const style = () => (route.kind === 'stream' ? this.#options.resolved.refusalOf(raw) : 'status');
-    const answer = refusalOf(this.#broker, error, style);
-    // Whatever a callback throws, which may be nothing at all.
-    const retryAfter = error instanceof ApiError ? error.retryAfter : undefined;
-    if (retryAfter === undefined || answer.headers['Retry-After'] === undefined) return answer;
-    return { ...answer, headers: { ...answer.headers, 'Retry-After': String(Math.ceil(retryAfter / 1_000)) } };
+    if (!(error instanceof ApiError)) return refusalOf(this.#broker, error, style);
+    const answer = errorAnswer(this.#broker, error);
+    if (error.retryAfter === undefined || !this.#isToldInStream(style)) return answer;
+    const body = `retry: ${Math.ceil(error.retryAfter)}\n: ${error.code}\n\n`;
+    return { status: 200, headers: STREAM_HEADERS, body };
+  }
+
+  /** Whether it is an EventSource, which takes a status for good. */
+  #isToldInStream(style: () => RefusalStyle): boolean {
+    try {
+      return style() === 'stream';
+    } catch (error) {
+      this.#broker.reportError(error, 'handler');
+      return false;
+    }
   }
 }
 
@@ -262,6 +281,24 @@ function grantingIdentity<Req, Context>(authorize: Authorize<Req, Context>) {
       throw new SseError('SSE_ERR_INTERNAL', 'authorize gave what is no grant; see cause', { cause });
     }
   };
+}
+
+/** @throws a TypeError where `rateLimit` gave what is no time: what is no number would let everybody pass. */
+function checkWait(given: unknown): number {
+  const wait = given ?? 0;
+  if (typeof wait === 'number' && Number.isFinite(wait)) return wait;
+  throw new TypeError(`rateLimit must give ms, or undefined; got ${shown(wait)}`);
+}
+
+/** Waits at most `ms`; 0: for ever. */
+function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  if (ms === 0) return promise;
+  return new Promise((resolve, reject) => {
+    const late = () => reject(new SseError('SSE_ERR_AUTHENTICATION_TIMEOUT', 'authorisation took too long; try again'));
+    const timer = setTimeout(late, ms);
+    timer.unref?.();
+    void promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }
 
 /** Methods of a place, for `Allow`. */

@@ -28,16 +28,18 @@ export async function jsonBodyOf(
   if (maxBytes > 0 && declared !== undefined && Number(declared) > maxBytes) throw tooLarge(maxBytes);
   const body = await read(maxBytes);
   if (body === undefined) return undefined;
-  if ('bytes' in body || body.parsed instanceof Uint8Array || typeof body.parsed === 'string') {
-    return { value: parsedJson('bytes' in body ? body.bytes : (body.parsed as Uint8Array | string), isOptional) };
-  }
-  if (maxBytes > 0 && declared === undefined && sizeOf(body.parsed) > maxBytes) throw tooLarge(maxBytes);
-  return { value: body.parsed };
+  if ('bytes' in body) return { value: parsedJson(body.bytes, isOptional) };
+  const { parsed } = body;
+  // What is announced of an encoded body is not what a parser made of it.
+  const isMeasured = declared !== undefined && headerOf(req, 'content-encoding') === undefined;
+  if (maxBytes > 0 && !isMeasured && sizeOf(parsed) > maxBytes) throw tooLarge(maxBytes);
+  const isRaw = parsed instanceof Uint8Array || typeof parsed === 'string';
+  return { value: isRaw ? parsedJson(parsed, isOptional) : parsed };
 }
 
-/** JSON of whatever kind, in UTF-8 (RFC 8259, section 8.1). */
+/** JSON of whatever kind, in UTF-8 (RFC 8259, section 8.1). No two runs of blanks touch: each would be tried with each. */
 function isJson(contentType: string | undefined): boolean {
-  return /^application\/(?:[\w.!#$&^+-]+\+)?json[ \t]*(?:;[ \t]*charset="?utf-?8"?[ \t]*)?;?[ \t]*$/i.test(
+  return /^application\/(?:[\w.!#$&^+-]+\+)?json[ \t]*(?:;[ \t]*charset="?utf-?8"?[ \t]*)?(?:;[ \t]*)?$/i.test(
     contentType ?? '',
   );
 }
@@ -62,6 +64,8 @@ function parsedJson(body: Uint8Array | string, isOptional: boolean): unknown {
 }
 
 function sizeOf(value: unknown): number {
+  if (value instanceof Uint8Array) return value.byteLength;
+  if (typeof value === 'string') return Buffer.byteLength(value);
   try {
     return Buffer.byteLength(JSON.stringify(value) ?? '');
   } catch {
@@ -87,8 +91,9 @@ const readAlready = (): TypeError =>
 export function readNodeBody(req: NodeRequest, context: unknown, maxBytes: number): Promise<ReadBody> {
   if (req.readableDidRead) {
     const { body, request } = (context ?? {}) as { body?: unknown; request?: { body?: unknown } };
-    // Express and Nest; Fastify; Koa.
-    const parsed = (req as IncomingMessage & { body?: unknown }).body ?? body ?? request?.body;
+    // Express and Nest; Fastify; Koa. Null is what `null` was parsed to.
+    const places = [(req as IncomingMessage & { body?: unknown }).body, body, request?.body];
+    const parsed = places.find((place) => place !== undefined);
     return parsed === undefined ? Promise.reject(readAlready()) : Promise.resolve({ parsed });
   }
   if (req.readableEnded) return Promise.resolve({ bytes: new Uint8Array() });
@@ -143,7 +148,8 @@ export async function readFetchBody(request: Request, context: unknown, maxBytes
     try {
       next = await reader.read();
     } catch {
-      return undefined;
+      if (request.signal.aborted) return undefined;
+      throw invalid('body', 'is broken: it could not be read to its end');
     }
     if (next.done || next.value === undefined) return { bytes: Buffer.concat(chunks, size) };
     size += next.value.byteLength;

@@ -40,24 +40,34 @@ export const JSON_HEADERS: Readonly<Record<string, string>> = Object.freeze({
   'X-Content-Type-Options': 'nosniff',
 });
 
-/** Their messages carry what a driver said: addresses, names of tables. */
-const INNER: ReadonlySet<string> = new Set(['SSE_ERR_STORE_UNAVAILABLE', 'SSE_ERR_BUS_UNAVAILABLE']);
+/** What of a request an error is about that the core found. */
+const FIELDS: Readonly<Partial<Record<ErrorCode, string>>> = { SSE_ERR_INVALID_DATA: 'data' };
+
+/** Their messages carry what a driver said, and what is for operators: addresses, names of tables and files, versions. */
+const INNER: ReadonlySet<string> = new Set([
+  'SSE_ERR_STORE_UNAVAILABLE',
+  'SSE_ERR_STORE_UNUSABLE',
+  'SSE_ERR_BUS_UNAVAILABLE',
+  'SSE_ERR_HISTORY_UNUSABLE',
+]);
 
 /**
  * What `error` becomes for the caller. What is not ours, or has no status, is the application's or our own mistake: it is
  * reported, and becomes a 500 that says nothing.
  */
-export function errorAnswer(broker: HandlerBroker, error: unknown): Answer {
+export function errorAnswer(broker: HandlerBroker, thrown: unknown): Answer {
+  // "Stay away" of a stream, which an Authenticator says to an EventSource: here it is the refusal that it stands for.
+  const error = isSseError(thrown) && thrown.status === 204 ? new SseError(thrown.code, thrown.message) : thrown;
   const isKnown = isSseError(error) && error.status !== undefined && error.status >= 400 && error.status <= 599;
   if (!isKnown) broker.reportError(error, 'handler');
   const known = isKnown ? error : new SseError('SSE_ERR_INTERNAL', 'the request could not be served');
   broker.refused(known);
   const { code, status = 500 } = known;
   // Operators are told what failed; a stranger need not know where the database is.
-  if (code === 'SSE_ERR_STORE_UNAVAILABLE') broker.reportError(error, 'handler');
+  if (code.startsWith('SSE_ERR_STORE_')) broker.reportError(error, 'handler');
   const isInner = INNER.has(code) || (status >= 500 && known.cause !== undefined);
   const message = isInner ? 'not available now; try again later' : known.message;
-  const { field, retryAfter, headers: own = {} } = known as Partial<ApiError>;
+  const { field = FIELDS[code], retryAfter, headers: own = {} } = known as Partial<ApiError>;
   const headers: Record<string, string> = { ...JSON_HEADERS, ...own };
   if (status === 401) headers['WWW-Authenticate'] = 'Bearer';
   if (status === 429 || status === 503) {

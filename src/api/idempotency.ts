@@ -53,10 +53,7 @@ export class IdempotencyCache<T> {
   ): Promise<{ readonly value: T; readonly isReplay: boolean }> {
     const known = this.#running.get(key) ?? this.#find(key);
     if (known !== undefined && known.fingerprint !== fingerprint) {
-      throw new ApiError(
-        'SSE_ERR_IDEMPOTENCY_CONFLICT',
-        'this Idempotency-Key came with another request; use a new one',
-      );
+      throw conflict();
     }
     if (known !== undefined) return { value: 'value' in known ? known.value : await known.promise, isReplay: true };
     const promise = action();
@@ -94,6 +91,11 @@ export class IdempotencyCache<T> {
   }
 }
 
+/** 409. */
+export function conflict(): ApiError {
+  return new ApiError('SSE_ERR_IDEMPOTENCY_CONFLICT', 'this Idempotency-Key came with another request; use a new one');
+}
+
 /** Longest key, in characters. */
 const MAX_KEY_LENGTH = 255;
 
@@ -123,8 +125,8 @@ export function fingerprintOf(operation: string, body: unknown): string {
   return createHash('sha256').update(operation).update('\n').update(text).digest('base64');
 }
 
-/** The same key as the inbox knows it: apart from the application's own, for one operation of one caller. */
-export function dedupKeyOf(operation: string, name: string, key: string): string {
-  const text = JSON.stringify([operation, name, key]);
+/** The same key as the inbox knows it: apart from the application's own, and for one caller. */
+export function dedupKeyOf(name: string, key: string): string {
+  const text = JSON.stringify([name, key]);
   return `rest:${createHash('sha256').update(text).digest('base64url')}`;
 }

@@ -4,7 +4,15 @@ import type { Arrival, OnceLeft } from '../http/arrival.js';
 import { createHandler } from '../http/handler.js';
 import type { HandlerOptions } from '../http/options.js';
 import { createPollHandler } from '../http/poll-handler.js';
-import { answer, cut, isGone, type NodeHandler, type NodeRequest, type NodeResponse } from '../http/serve-node.js';
+import {
+  answer,
+  cut,
+  isGone,
+  isHttp2,
+  type NodeHandler,
+  type NodeRequest,
+  type NodeResponse,
+} from '../http/serve-node.js';
 import { Api } from './api.js';
 import { readNodeBody } from './body.js';
 import type { ApiBroker } from './contracts.js';
@@ -28,6 +36,12 @@ export function arrivedOptions<Req extends object, Context>(
     topicResolver: (req) => arrivals.get(req)!.topics,
     authorizeTopic: undefined,
   };
+}
+
+/** HTTP/2 has no deadline for requests: one that goes on after its answer would do so for ever (RFC 9113, section 8.1). */
+function endOnceAnswered({ stream }: Extract<NodeResponse, { stream: unknown }>): void {
+  // Earlier the reset would overtake the end of the answer.
+  stream.once('finish', () => setImmediate(() => stream.close()));
 }
 
 /**
@@ -72,6 +86,7 @@ export function createApi<Req extends object = IncomingMessage, Context = unknow
     }
     try {
       answer(res, req.method === 'HEAD' ? { ...result.answer, body: '' } : result.answer);
+      if (isHttp2(res) && !req.complete) endOnceAnswered(res);
     } catch (failure) {
       // Somebody has begun the response, or done to it what makes it unable to answer.
       broker.reportError(failure, 'handler');

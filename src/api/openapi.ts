@@ -70,6 +70,7 @@ function operationOf(route: Route, schemas: Schemas, reference: (schema: z.ZodTy
       content: { [mediaType]: { schema: reference(body) } },
     };
   }
+  if (route.kind !== 'json') responses[204] = { description: 'Stay away: so the Authenticator chose.' };
   for (const [status, description] of Object.entries(errorsOf(route))) {
     const also = responses[status];
     const error = reference(schemas.Error);
@@ -135,8 +136,11 @@ function parametersOf(route: Route): Json[] {
       schema: { type: 'string', minLength: 1, maxLength: 255, pattern: '^[\\x21-\\x7e]+$' },
     });
   }
-  if (route.kind === 'stream') {
-    all.push({ name: 'Last-Event-ID', in: 'header', description: 'Where to go on.', schema: { type: 'string' } });
+  if (route.kind !== 'json') {
+    all.push(
+      { name: 'Last-Event-ID', in: 'header', description: 'Where to go on.', schema: { type: 'string' } },
+      { name: 'Device-Id', in: 'header', description: 'As `device`.', schema: { type: 'string' } },
+    );
   }
   return all;
 }

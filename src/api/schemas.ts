@@ -16,12 +16,17 @@ const MAX_TTL_SECONDS = 10 * 365 * 24 * 3600;
 const wellFormed = (text: string): boolean => text.isWellFormed();
 const UNPAIRED = 'must be well-formed Unicode';
 
+/** Zod and JSON Schema count code points, the core counts UTF-16 units: what is longer only so is refused here, too. */
+const units = (max: number) =>
+  [(text: string): boolean => text.length <= max, `must have at most ${max} UTF-16 units`] as const;
+
 /** As `nameProblem` of the core has it. */
 const name = (description: string) =>
   z
     .string()
     .min(1)
     .max(MAX_NAME_LENGTH)
+    .refine(...units(MAX_NAME_LENGTH))
     // biome-ignore lint/suspicious/noControlCharactersInRegex: refusing control characters is what it is for
     .regex(/^[^\u0000-\u001f\u007f]*$/, 'must not contain control characters')
     .refine(wellFormed, UNPAIRED)
@@ -34,6 +39,7 @@ const eventType = z
   .string()
   .min(1)
   .max(MAX_EVENT_NAME_LENGTH)
+  .refine(...units(MAX_EVENT_NAME_LENGTH))
   // biome-ignore lint/suspicious/noControlCharactersInRegex: what would end or cut off the line on the wire
   .regex(/^[^\u0000\r\n]*$/, 'must not contain CR, LF or NUL')
   .refine((type) => !RESERVED_EVENT_NAMES.has(type), 'is reserved for the broker itself')
@@ -43,6 +49,8 @@ const eventType = z
 const data = z
   .unknown()
   .refine((value) => value !== undefined, 'is required')
+  // In an object JSON escapes what has no UTF-8.
+  .refine((value) => typeof value !== 'string' || wellFormed(value), UNPAIRED)
   .meta({ description: 'Any JSON value. A string is sent as it is, anything else as JSON.' });
 
 const priority = z.literal([0, 1, 2]).meta({
@@ -148,10 +156,7 @@ export function makeSchemas(hasInbox: boolean) {
             .regex(/^SSE_ERR_[A-Z_]+$/)
             .meta({ description: 'Stable; for programs.' }),
           message: z.string().meta({ description: 'For people.' }),
-          field: z
-            .string()
-            .optional()
-            .meta({ description: 'What is wrong, with 400 and the code SSE_ERR_INVALID_REQUEST.' }),
+          field: z.string().optional().meta({ description: 'What is wrong, with 400.' }),
         }),
       })
       .meta({ description: 'Why a request was refused.' }),
@@ -212,15 +217,15 @@ export function makeSchemas(hasInbox: boolean) {
     Group: z.strictObject({
       group,
       clients: count('Clients that have it, on the node that answers'),
+      node_id: z.string().meta({ description: 'That node.' }),
     }),
     Connection: connection,
     Connections: z.strictObject({
-      connections: z.array(connection),
+      connections: z.array(connection).meta({ description: 'In the order of their `client_id`.' }),
       next: z
-        .int()
-        .min(1)
+        .string()
         .nullable()
-        .meta({ description: 'What to give as `offset` for the next page; null after the last.' }),
+        .meta({ description: 'What to give as `after` for the next page; null after the last.' }),
     }),
     Disconnect: z.strictObject({
       reason: z.string().max(256).optional().meta({ description: 'Told to the client in the event `closing`.' }),
@@ -251,6 +256,9 @@ export const pathParameters = {
   clientId: z.strictObject({ id: name('A client id, as `GET /connections` gives it.') }),
 };
 
+/** Of streams and polling, where the header `Device-Id` cannot be set. */
+const device = z.string().optional().meta({ description: 'How the client names its device, for an inbox.' });
+
 /** Parameters in queries. What else stands there is the application's own, a token for instance. */
 export const queryParameters = {
   own: z.object({ user_id: ownUserId }),
@@ -260,16 +268,8 @@ export const queryParameters = {
     ...page,
   }),
   connections: z.object({
-    user_id: userId
-      .optional()
-      .meta({ description: 'Only those of this user, on all nodes. Default: all of the node that answers.' }),
-    offset: z.coerce
-      .number()
-      .int()
-      .min(0)
-      .max(1e9)
-      .optional()
-      .meta({ description: 'How many to pass over. Default 0.' }),
+    user_id: userId.optional().meta({ description: 'Only those of this user. Default: all.' }),
+    after: name('The last `client_id` of the page before.').optional(),
     ...page,
   }),
   stream: z.object({
@@ -277,6 +277,7 @@ export const queryParameters = {
       .string()
       .optional()
       .meta({ description: 'Where to go on, where the header `Last-Event-ID` cannot be set.' }),
+    device,
   }),
   poll: z.object({
     lastEventId: z.string().optional().meta({ description: 'Where to go on.' }),
@@ -284,5 +285,6 @@ export const queryParameters = {
       .string()
       .optional()
       .meta({ description: 'How long to wait for something, in ms; at most 55 000. Default 0.' }),
+    device,
   }),
 };

@@ -1,7 +1,8 @@
 /** The routes that publish. With an inbox what they send waits for who is away; without one it reaches who is connected. */
+import { isSseError } from '../core/errors.js';
 import { PRIORITIES } from '../core/event.js';
 import type { ApiBroker, ApiInbox } from './contracts.js';
-import { dedupKeyOf } from './idempotency.js';
+import { conflict, dedupKeyOf } from './idempotency.js';
 import { type Call, jsonRoute, type Outcome, type Route } from './route.js';
 import type { Schemas, SendFields } from './schemas.js';
 
@@ -20,9 +21,9 @@ export function sendRoutes(schemas: Schemas, broker: ApiBroker, inbox: ApiInbox 
     isIdempotent: true,
     replies,
   } as const;
-  const sent = async (operation: string, call: Call<unknown, unknown, SendFields>, send: Send): Promise<Outcome> => ({
+  const sent = async (call: Call<unknown, unknown, SendFields>, send: Send): Promise<Outcome> => ({
     status: 202,
-    body: { event_id: await send(optionsOf(operation, call, inbox !== undefined)) },
+    body: { event_id: await send(optionsOf(call, inbox !== undefined)).catch(inTermsOfTheHeader) },
   });
 
   return [
@@ -34,7 +35,7 @@ export function sendRoutes(schemas: Schemas, broker: ApiBroker, inbox: ApiInbox 
       body: schemas.SendToUser,
       run: (call) => {
         const { user_id, event_type, data } = call.body;
-        return sent('sendToUser', call, (options) =>
+        return sent(call, (options) =>
           (inbox ?? broker).sendToUser(user_id, event_type as never, data as never, options),
         );
       },
@@ -47,7 +48,7 @@ export function sendRoutes(schemas: Schemas, broker: ApiBroker, inbox: ApiInbox 
       body: schemas.SendToGroup,
       run: (call) => {
         const { group, event_type, data } = call.body;
-        return sent('sendToGroup', call, (options) =>
+        return sent(call, (options) =>
           inbox === undefined
             ? broker.sendToTopic(group, event_type as never, data as never, options)
             : inbox.sendToGroup(group, event_type as never, data as never, options),
@@ -62,20 +63,19 @@ export function sendRoutes(schemas: Schemas, broker: ApiBroker, inbox: ApiInbox 
       body: schemas.Broadcast,
       run: (call) => {
         const { event_type, data } = call.body;
-        return sent('broadcast', call, (options) =>
-          (inbox ?? broker).broadcast(event_type as never, data as never, options),
-        );
+        return sent(call, (options) => (inbox ?? broker).broadcast(event_type as never, data as never, options));
       },
     }),
   ];
 }
 
+/** The inbox knows no header. */
+function inTermsOfTheHeader(error: unknown): never {
+  throw isSseError(error) && error.code === 'SSE_ERR_IDEMPOTENCY_CONFLICT' ? conflict() : error;
+}
+
 /** The options of a send method, as the broker and the inbox both take them; what was not said is left out. */
-function optionsOf(
-  operation: string,
-  { body, caller, idempotencyKey }: Call<unknown, unknown, SendFields>,
-  hasInbox: boolean,
-): object {
+function optionsOf({ body, caller, idempotencyKey }: Call<unknown, unknown, SendFields>, hasInbox: boolean): object {
   const { priority, ttl, persist } = body;
   return {
     ...(caller.tenantId !== undefined && { tenantId: caller.tenantId }),
@@ -85,6 +85,6 @@ function optionsOf(
     // What is not stored cannot be found again.
     ...(hasInbox &&
       persist !== false &&
-      idempotencyKey !== undefined && { dedupKey: dedupKeyOf(operation, caller.name, idempotencyKey) }),
+      idempotencyKey !== undefined && { dedupKey: dedupKeyOf(caller.name, idempotencyKey), dedupConflict: 'reject' }),
   };
 }

@@ -3,14 +3,20 @@ import { describe, expect, test } from 'vitest';
 import { tokenAuthorizer } from '../../src/api/index.js';
 import type { BrokerOptions } from '../../src/index.js';
 import { SharedHub } from '../support/shared-bus.js';
+import type { StreamClient } from '../support/stream.js';
 import { until } from '../support/until.js';
-import { mountApi, TOKENS } from './mounted.js';
+import { type MountedApi, mountApi, TOKENS, userOf } from './mounted.js';
 
 const authorize = tokenAuthorizer([
   { token: TOKENS.read, scopes: ['read'] },
   { token: TOKENS.admin, scopes: ['admin'] },
   { token: TOKENS.publish, scopes: ['publish'] },
 ]);
+
+/** The parts of a connection that the tests look at. */
+type Listed = Readonly<Record<'client_id' | 'node_id' | 'user_id' | 'tenant_id', string | null> & { topics: unknown }>;
+const usersOf = ({ connections }: { connections: Listed[] }) => connections.map(({ user_id }) => user_id);
+
 const mount = (options: BrokerOptions = {}) => mountApi({ authorize, authorizeTopic: () => true }, options);
 
 describe('figures', () => {
@@ -35,21 +41,31 @@ describe('figures', () => {
   });
 
   test('/group counts who has it, which may be nobody', async () => {
-    const { get, open } = await mount();
+    const { get, open, broker } = await mount();
     for (const user of ['alice', 'bob']) await (await open('/stream/a%20b/ü', `user ${user}`)).next('connected');
-    expect((await get(`/group/${encodeURIComponent('a b:ü')}`, 'read')).json).toEqual({ group: 'a b:ü', clients: 2 });
-    expect((await get('/group/none', 'read')).json).toEqual({ group: 'none', clients: 0 });
+    const node_id = broker.nodeId;
+    expect((await get(`/group/${encodeURIComponent('a b:ü')}`, 'read')).json).toEqual({
+      group: 'a b:ü',
+      clients: 2,
+      node_id,
+    });
+    expect((await get('/group/none', 'read')).json).toEqual({ group: 'none', clients: 0, node_id });
   });
 });
 
 describe('/connections', () => {
-  test('lists who is connected, page by page', async () => {
-    const { get, open, broker } = await mount();
-    for (const user of ['alice', 'bob', 'carol'])
-      await (await open('/stream/news/1', `user ${user}`)).next('connected');
+  test('lists who is connected, page by page in the order of client ids', async () => {
+    const ids = ['c4', 'c1', 'c3', 'c2'];
+    const { get, open, broker } = await mount({ createId: () => ids.shift()! });
+    const streams = new Map<string, StreamClient>();
+    for (const user of ['dora', 'alice', 'carol', 'bob']) {
+      streams.set(user, await open('/stream/news/1', `user ${user}`));
+      await streams.get(user)!.next('connected');
+    }
     const first = (await get('/connections?limit=2', 'read')).json;
     expect(first.connections).toMatchObject([
       {
+        client_id: 'c1',
         user_id: 'alice',
         tenant_id: null,
         session_id: null,
@@ -57,17 +73,69 @@ describe('/connections', () => {
         topics: ['news:1'],
         queued_bytes: 0,
       },
-      { user_id: 'bob' },
+      { client_id: 'c2', user_id: 'bob' },
     ]);
-    expect(first.next).toBe(2);
-    const second = (await get('/connections?limit=2&offset=2', 'read')).json;
-    expect([second.connections.map(({ user_id }: { user_id: string }) => user_id), second.next]).toEqual([
-      ['carol'],
-      null,
-    ]);
+    expect(first.next).toBe('c2');
+    // Who leaves before the next page moves nobody into or out of it.
+    streams.get('alice')!.close();
+    streams.get('bob')!.close();
+    await until(() => broker.getStats().totalClients === 2);
+    const second = (await get('/connections?limit=1&after=c2', 'read')).json;
+    expect([usersOf(second), second.next]).toEqual([['carol'], 'c3']);
     // Exactly full, and the last.
-    expect((await get('/connections?limit=3', 'read')).json.next).toBeNull();
-    expect((await get('/connections?offset=7', 'read')).json).toEqual({ connections: [], next: null });
+    expect((await get('/connections?limit=1&after=c3', 'read')).json).toMatchObject({
+      connections: [{ user_id: 'dora' }],
+      next: null,
+    });
+    expect((await get('/connections?after=c4', 'read')).json).toEqual({ connections: [], next: null });
+    expect((await get('/connections?after=%00', 'read')).json.error.field).toBe('after');
+  });
+
+  test('of all nodes, whichever answers a page; a tenant sees its own', async () => {
+    const hub = new SharedHub();
+    const tenant = tokenAuthorizer([
+      { token: TOKENS.read, scopes: ['read'] },
+      { token: TOKENS.admin, scopes: ['read'], tenantId: 'acme' },
+    ]);
+    const node = () => mountApi({ authorize: tenant, authenticator: (req) => userOf(req) ?? {} }, { bus: hub.port() });
+    const nodes = [await node(), await node(), await node()];
+    for (const [at, { open }] of nodes.entries()) {
+      for (const as of [`user u${at}`, 'user same', 'user same of acme', undefined]) {
+        await (await open('/stream', as)).next('connected');
+      }
+    }
+    const pages = async (as: string) => {
+      const listed: Listed[] = [];
+      let after: string | null = '';
+      for (let at = 0; after !== null; at++) {
+        const query: string = after === '' ? '' : `&after=${after}`;
+        const { json } = await nodes[at % 3]!.get(`/connections?limit=2${query}`, as);
+        expect(json.connections.length).toBeLessThanOrEqual(2);
+        listed.push(...json.connections);
+        after = json.next;
+      }
+      return listed;
+    };
+    const isKnown = ({ broker }: MountedApi) => broker.presence.count() === 5 && broker.presence.isOnline('u0');
+    await until(
+      () => nodes.every(isKnown) && nodes.every(({ broker }) => broker.presence.connections('same').length === 6),
+    );
+    const listed = await pages('read');
+    const withUser = listed.filter(({ user_id }) => user_id !== null);
+    expect(withUser).toHaveLength(9);
+    expect(new Set(listed.map(({ client_id }) => client_id)).size).toBe(listed.length);
+    expect(new Set(withUser.map(({ node_id }) => node_id))).toEqual(new Set(nodes.map(({ broker }) => broker.nodeId)));
+    // Of other nodes only who has a user is known.
+    const [first] = nodes;
+    const { connections } = (await first!.get('/connections', 'read')).json as { connections: Listed[] };
+    expect(connections).toHaveLength(10);
+    for (const { node_id, user_id, topics } of connections) {
+      const isHere = node_id === first!.broker.nodeId;
+      expect([topics === null, isHere || user_id !== null]).toEqual([!isHere, true]);
+    }
+    expect((await pages('admin')).map(({ user_id, tenant_id }) => [user_id, tenant_id])).toEqual(
+      Array.from({ length: 3 }, () => ['same', 'acme']),
+    );
   });
 
   test('of one user: on all nodes, and ending one works from any', async () => {

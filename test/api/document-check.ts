@@ -26,7 +26,7 @@ export interface Operation {
   readonly responses: Readonly<
     Record<
       string,
-      { readonly description: string; readonly content: Readonly<Record<string, { readonly schema: object }>> }
+      { readonly description: string; readonly content?: Readonly<Record<string, { readonly schema: object }>> }
     >
   >;
 }
@@ -90,10 +90,14 @@ export class DocumentCheck {
     }
     const response = operation.responses[status];
     if (response === undefined) throw new Error(`${where} is not in the document: ${body}`);
+    this.seen.add(`${operation.operationId} ${status}`);
+    if (response.content === undefined) {
+      if (body !== '') throw new Error(`${where} has a body`);
+      return;
+    }
     const mediaType = headers['content-type']?.replace(/;.*$/, '') ?? '';
     if (response.content[mediaType] === undefined)
       throw new Error(`${where} is ${mediaType}, which is not in the document`);
-    this.seen.add(`${operation.operationId} ${status}`);
     const value = mediaType === 'application/json' ? JSON.parse(body) : body;
     this.#hold(where, value, ['paths', template!, known, 'responses', String(status), 'content', mediaType, 'schema']);
   }
@@ -107,7 +111,8 @@ export class DocumentCheck {
     // What the document does not know is held against it by `check`.
     if (operation === undefined) return;
     const mediaType = headers['content-type']?.replace(/;.*$/, '') ?? '';
-    if (operation.responses[status]?.content[mediaType] !== undefined) return;
+    const response = operation.responses[status];
+    if (response !== undefined && (response.content === undefined || response.content[mediaType] !== undefined)) return;
     throw new Error(`GET ${path} → ${status} ${mediaType} is not in the document`);
   }
 

@@ -117,13 +117,13 @@ describe(`whatever is sent (SEED=${seed})`, () => {
       await fc.assert(
         fc.asyncProperty(BODIES[path]!, async (body) => {
           const sent = JSON.stringify(body);
-          // What JSON cannot say is that text must be well-formed; "a string" is all that a schema knows.
-          const isWellFormed = !/\\ud[89a-f]/i.test(sent);
+          // What a schema cannot say is that text must be well-formed, and counts in UTF-16 units; it has code points.
+          const canBeTold = !/\\ud[89a-f]/i.test(sent) && !/[^"]{257}/.test(sent);
           const { status, json } = await post(path, sent);
           expect(status, sent).not.toBe(500);
           if (!isDescribed(JSON.parse(sent))) {
             expect(status, `${sent} is not described`).toBe(400);
-          } else if (isWellFormed) {
+          } else if (canBeTold) {
             taken++;
             // 403: user_id is somebody else. 404: there is no such message or client.
             expect([200, 202, 403, 404], `${sent} is described: ${JSON.stringify(json)}`).toContain(status);
@@ -165,7 +165,7 @@ describe(`whatever is sent (SEED=${seed})`, () => {
     );
     const query = fc.array(
       fc.tuple(
-        fc.constantFrom('limit', 'offset', 'after', 'user_id', 'wait', 'lastEventId', '__proto__'),
+        fc.constantFrom('limit', 'after', 'user_id', 'wait', 'lastEventId', '__proto__'),
         fc.oneof(segment, fc.integer().map(String)),
       ),
       { maxLength: 3 },

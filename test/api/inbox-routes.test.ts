@@ -138,9 +138,29 @@ describe('with an inbox', () => {
     const { event_id } = (await first.post('/send', note(1), 'publish', key)).json;
     const again = await second.post('/send', note(1), 'publish', key);
     expect([again.status, again.json]).toEqual([202, { event_id }]);
-    // Another route is another request.
+    const { user_id: _, ...everybody } = note(1);
+    for (const [path, body] of [
+      ['/send', note(2)],
+      ['/send', note(1, { ttl: 60 })],
+      ['/send', note(1, { priority: 1 })],
+      ['/send', { ...note(1), user_id: 'bob' }],
+      ['/broadcast', everybody],
+      ['/send/group', { ...everybody, group: 'alice' }],
+    ] as const) {
+      // Each comes to a node that was started after it.
+      const refused = await (await node()).post(path, body, 'publish', key);
+      expect([refused.status, refused.json.error?.code], JSON.stringify(body)).toEqual([
+        409,
+        'SSE_ERR_IDEMPOTENCY_CONFLICT',
+      ]);
+    }
+    const lasting = { 'idempotency-key': 'with a ttl'.replaceAll(' ', '-') };
+    const { json } = await first.post('/send', note('x', { ttl: 60 }), 'publish', lasting);
+    expect((await second.post('/send', note('x', { ttl: 60 }), 'publish', lasting)).json).toEqual(json);
+    expect((await second.post('/send', note('x', { ttl: 61 }), 'publish', lasting)).status).toBe(409);
+    // Another key is another request.
     await second.post('/broadcast', { event_type: 'note', data: 2 }, 'publish', { 'idempotency-key': 'b' });
-    expect((await first.get('/messages/unread', 'user alice')).json).toEqual({ unread: 2 });
+    expect((await first.get('/messages/unread', 'user alice')).json).toEqual({ unread: 3 });
   });
 
   test('one subscription more than a user may have is 409', async () => {

@@ -37,6 +37,7 @@ where it is mounted; \`GET /openapi.json\` gives all of this as OpenAPI 3.1.
 
 - Bodies are JSON, in UTF-8, and every \`POST\` needs \`Content-Type: application/json\`, also where there is no body.
 - Names are in snake_case. Durations that come in are seconds; times are ms since 1970.
+- Lengths of names and event types are in UTF-16 units, of which most emoji are two; text is well-formed Unicode.
 - What is not described is refused in a body with 400, and passed over in a query.
 - Every \`GET\` route takes \`HEAD\`, every route \`OPTIONS\`.
 
@@ -46,7 +47,7 @@ where it is mounted; \`GET /openapi.json\` gives all of this as OpenAPI 3.1.
 { "error": { "code": "SSE_ERR_INVALID_REQUEST", "message": "user_id must …", "field": "user_id" } }
 \`\`\`
 
-\`code\` is one of the [error codes](errors.md); \`field\` is there with \`SSE_ERR_INVALID_REQUEST\`. 429 and 503 have a
+\`code\` is one of the [error codes](errors.md); \`field\` is there with 400. 429 and 503 have a
 \`Retry-After\`, in seconds. Besides what each route says:
 
 `;
@@ -114,6 +115,7 @@ function route(
   const rows = Object.entries(responses)
     .filter(([status, { description }]) => common.get(status) !== description)
     .map(([status, { description, content }]) => {
+      if (content === undefined) return [status, 'none', description];
       const [mediaType, { schema }] = Object.entries(content)[0]!;
       return [status, mediaType === 'application/json' ? typeOf(schema) : `\`${mediaType}\``, description];
     });

@@ -289,14 +289,14 @@ describe('parameters', () => {
   test('numbers in a query are numbers within bounds, and what is not known there is somebody else’s', async () => {
     const { ask } = await mountApi({ authorize: () => ['read'] });
     const statusOf = async (query: string) => (await ask('GET', `/connections?${query}`)).status;
-    expect(await statusOf('limit=10&offset=3&access_token=x')).toBe(200);
+    expect(await statusOf('limit=10&after=x&access_token=x')).toBe(200);
     for (const query of [
       'limit=0',
       'limit=1001',
       'limit=x',
       'limit=1.5',
       'limit=',
-      'offset=-1',
+      'after=',
       'limit=1e999',
       'limit[]=1&limit=x',
     ]) {
