@@ -24,6 +24,7 @@ import type {
   SSEHandler,
   SSEIterateOptions,
   SSEStats,
+  SSEStatusChange,
   SSEStatusInfo,
 } from './types.js';
 
@@ -32,9 +33,9 @@ type AnyHandler = (...values: never[]) => unknown;
 /** One registration. */
 interface Entry {
   readonly handler: AnyHandler;
-  readonly once: boolean;
+  readonly once: boolean | undefined;
   /** The event that is under way does not come to who is gone. */
-  done: boolean;
+  done?: boolean;
 }
 
 /** What the client says itself has a key that no type of a server can be. */
@@ -69,7 +70,8 @@ export class SSEClient<Events extends object = SSEEventMap> {
   #isDestroyed = false;
   #refetching: AbortController | undefined;
   #openedAt = 0;
-  #opens = 0;
+  /** Told one after the other: what a handler of one brings about comes behind it, for all. */
+  readonly #changes: SSEStatusChange[] = [];
 
   /** @throws {SSEClientError} `SSE_CLIENT_OPTION` */
   constructor(config: SSEClientConfig = {}) {
@@ -95,11 +97,14 @@ export class SSEClient<Events extends object = SSEEventMap> {
   connect(url?: SSEClientConfig['url'], config?: SSEClientConfig): void {
     if (this.#isDestroyed) throw new SSEClientError('SSE_CLIENT_DESTROYED', 'destroyed');
     const isNew = config || (url && url !== this.#config.url);
-    if (!isNew && this.#unwatch && !this.#isOver()) return;
+    if (this.#unwatch && !isNew && !this.#isOver()) return;
     const given: SSEClientConfig = { ...config, ...(url && { url }) };
     // The newer of the two decides.
-    const other = given.url ? { urls: undefined } : given.urls && { url: undefined };
-    const merged = { ...this.#config, ...other, ...given };
+    const merged = {
+      ...this.#config,
+      ...(given.url ? { urls: undefined } : given.urls && { url: undefined }),
+      ...given,
+    };
     const options = resolveOptions(merged);
     if (!options.urls[0]) refuse('url', 'is needed');
     for (const url of options.urls) {
@@ -111,16 +116,24 @@ export class SSEClient<Events extends object = SSEEventMap> {
     }
     if (options.shareAcrossTabs || options.persistLastEventId) nameOf(options);
     if (isNew) {
-      this.#close();
+      // A handler of the end may connect: with what is new, and not what ends here.
+      const engine = this.#engine;
       this.#config = merged;
       this.#options = options;
       this.#engine = undefined;
       this.#cursor.id = config?.lastEventId ?? this.#cursor.id;
+      this.#unwatch?.();
+      this.#unwatch = undefined;
+      engine?.stop('requested');
+      if (this.#isDestroyed) return;
     }
     this.#unwatch ??= watchPage((signal) => {
-      const { closeWhenHidden, shareAcrossTabs } = this.#options;
       // A leader that stands still would keep the others waiting.
-      if (signal === 'pagehide' || (signal === 'freeze' && shareAcrossTabs) || (closeWhenHidden && isHidden())) {
+      if (
+        signal === 'pagehide' ||
+        (signal === 'freeze' && options.shareAcrossTabs) ||
+        (options.closeWhenHidden && isHidden())
+      ) {
         this.#suspend(true);
       } else if (!isHidden() || !/vis|freeze/.test(signal)) {
         this.#suspend(false);
@@ -136,7 +149,9 @@ export class SSEClient<Events extends object = SSEEventMap> {
 
   /** Ends, for good or until `connect()`, which goes on from the last id. Nothing is left open; twice is once. */
   disconnect(): void {
-    this.#close();
+    this.#unwatch?.();
+    this.#unwatch = undefined;
+    this.#engine?.stop('requested');
     this.#refetching?.abort();
     for (const tap of this.#taps) tap.end();
   }
@@ -154,10 +169,11 @@ export class SSEClient<Events extends object = SSEEventMap> {
 
   /** `disconnect()`, and no more: handlers and waiting events are gone, and `connect()` throws. Twice is once. */
   destroy(): void {
-    this.disconnect();
+    // A handler of the end may want to connect again.
     this.#isDestroyed = true;
+    this.disconnect();
     this.clearQueue();
-    for (const key of this.#entries.keys()) this.#remove(key);
+    for (const [key] of this.#entries) this.#remove(key);
   }
 
   /**
@@ -210,7 +226,6 @@ export class SSEClient<Events extends object = SSEEventMap> {
       status,
       connected,
       transport,
-      reconnectCount: this.#opens && this.#opens - 1,
       uptime: connected ? Date.now() - this.#openedAt : 0,
       ...this.#delivery.counts,
     };
@@ -221,7 +236,7 @@ export class SSEClient<Events extends object = SSEEventMap> {
     return this.#cursor.id;
   }
 
-  /** Events wait from now on, `messageQueueSize` of them; when more come, `resume()` tells a `gap` of its own. */
+  /** Events and gaps wait from now on, `messageQueueSize` of them; when more come, `resume()` tells a `gap` of its own. */
   pause(): void {
     this.#isPaused = true;
     this.#settle();
@@ -246,23 +261,16 @@ export class SSEClient<Events extends object = SSEEventMap> {
    */
   events<Type extends SSEEventName<Events> = SSEEventName<Events>>(
     options: SSEIterateOptions<Type> = {},
-  ): AsyncIterableIterator<SSEEvent<SSEDataOf<Events, Type>, Type>> {
+  ): AsyncIterableIterator<Type extends string ? SSEEvent<SSEDataOf<Events, Type>, Type> : never> {
     const events = iterate(this.#taps, options.types, options.signal);
     this.#delivery.wake();
     if (this.#isDestroyed) this.disconnect();
-    return events as AsyncIterableIterator<SSEEvent<SSEDataOf<Events, Type>, Type>>;
-  }
-
-  #close(): void {
-    this.#unwatch?.();
-    this.#unwatch = undefined;
-    this.#engine?.stop('requested');
+    return events as AsyncIterableIterator<never>;
   }
 
   /** Ended for good, but not by the application. */
   #isOver(): boolean {
-    const { status, reason } = this.#info;
-    return /fail|dis/.test(status) && !/req|hid/.test(reason);
+    return /fail|dis/.test(this.#info.status) && !/req|hid/.test(this.#info.reason);
   }
 
   #suspend(isSuspended: boolean): void {
@@ -280,7 +288,6 @@ export class SSEClient<Events extends object = SSEEventMap> {
       block: (type, text, id) => {
         const event = this.#delivery.block(type, text, id);
         if (!event) return;
-        if (type === 'gap') this.#tellGap({ ...(event.data as object), local: false });
         if (type === 'connected') {
           const every = (event.data as { heartbeatInterval?: number } | null)?.heartbeatInterval;
           // 0 there: the server sends none. 0 here: the application does not want silence to be watched.
@@ -291,12 +298,10 @@ export class SSEClient<Events extends object = SSEEventMap> {
         this.#delivery.took(bytes);
         if (this.#info.transport === 'polling') this.#delivery.renew();
         // What waits is not handled: the next page is to get it again.
-        if (!this.#isPaused) this.#cursor.save();
-        for (const tap of this.#taps) {
-          const room = tap.room();
-          if (room) return room;
-        }
-        return undefined;
+        if (!(this.#refetching || this.#isPaused)) this.#cursor.save();
+        let room: Promise<void> | undefined;
+        for (const tap of this.#taps) room ??= tap.room();
+        return room;
       },
       status: (info) => this.#setStatus(info),
       error: (error) => void this.#emit('\nerror', error),
@@ -309,8 +314,8 @@ export class SSEClient<Events extends object = SSEEventMap> {
 
   #dispatch(event: SSEEvent): boolean {
     const { type } = event;
-    let isTaken = this.#emit('\nmessage', event);
-    isTaken = this.#emit(type, event.data, event) || isTaken;
+    const isSeen = this.#emit('\nmessage', event);
+    let isTaken = this.#emit(type, event.data, event) || isSeen;
     // An iterator, also one over nobody, costs 35 ns for each event (bench/client.mjs).
     if (this.#taps.size)
       for (const tap of this.#taps) {
@@ -318,7 +323,8 @@ export class SSEClient<Events extends object = SSEEventMap> {
         isTaken = true;
         if (!tap.push(event)) this.#delivery.counts.dropped++;
       }
-    return isTaken;
+    if (type === 'gap') this.#tellGap({ ...(event.data as object), local: false });
+    return isTaken || type === 'gap';
   }
 
   #setStatus(info: SSEStatusInfo): void {
@@ -326,15 +332,19 @@ export class SSEClient<Events extends object = SSEEventMap> {
     this.#info = info;
     if (info.status === previous) return;
     this.#delivery.renew();
-    const change = { ...info, previous };
     if (info.connected) {
-      this.#opens++;
+      if (this.#openedAt) this.#delivery.counts.reconnectCount++;
       this.#openedAt = Date.now();
     }
-    this.#emit('\nstatus', change);
-    if (info.connected) this.#emit('\nconnected', info);
-    if (previous === 'connected') this.#emit('\ndisconnected', change);
-    if (this.#isOver()) for (const tap of this.#taps) tap.end(info.error);
+    // Not in the middle of another: who is called after the handler that did this hears of both in order.
+    if (this.#changes.push({ ...info, previous }) > 1) return;
+    for (const change of this.#changes) {
+      this.#emit('\nstatus', change);
+      if (change.connected) this.#emit('\nconnected', change);
+      if (change.previous === 'connected') this.#emit('\ndisconnected', change);
+    }
+    this.#changes.length = 0;
+    if (this.#isOver()) for (const tap of this.#taps) tap.end(this.#info.error);
   }
 
   /** A server may put anything into a `gap`. */
@@ -350,7 +360,12 @@ export class SSEClient<Events extends object = SSEEventMap> {
   }
 
   async #refetch<T>(load: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T> {
-    this.#refetching?.abort();
+    do {
+      this.#refetching?.abort();
+      this.#refetching = undefined;
+      // What has waited for the older one is older than what is loaded now. A loss among it calls this again.
+      this.#settle();
+    } while (this.#refetching);
     const own = new AbortController();
     this.#refetching = own;
     this.#settle();
@@ -364,13 +379,13 @@ export class SSEClient<Events extends object = SSEEventMap> {
   }
 
   #settle(): void {
-    this.#delivery.pause(this.#isPaused || this.#refetching !== undefined);
+    this.#delivery.pause(this.#isPaused ? 2 : this.#refetching ? 1 : 0);
   }
 
   /** Registers; gives what undoes it. */
-  #add(key: string, handler: AnyHandler, once = false): () => void {
+  #add(key: string, handler: AnyHandler, once?: boolean): () => void {
     if (typeof handler !== 'function') refuse('handler', 'is needed');
-    const entry: Entry = { handler, once, done: false };
+    const entry: Entry = { handler, once };
     this.#entries.set(key, [...(this.#entries.get(key) ?? []), entry]);
     this.#delivery.wake();
     return () => this.#remove(key, entry);
@@ -396,7 +411,7 @@ export class SSEClient<Events extends object = SSEEventMap> {
       if (entry.once) this.#remove(key, entry);
       try {
         const result = entry.handler(first as never, second as never) as PromiseLike<unknown> | undefined;
-        if (result?.then) result.then(undefined, (cause) => this.#report(key, cause));
+        result?.then?.(undefined, (cause) => this.#report(key, cause));
       } catch (cause) {
         this.#report(key, cause);
       }

@@ -29,7 +29,8 @@ export type Counts = {
     | 'duplicates'
     | 'dropped'
     | 'gaps'
-    | 'bytes']: SSEStats[Name];
+    | 'bytes'
+    | 'reconnectCount']: SSEStats[Name];
 };
 
 export interface Delivery {
@@ -41,13 +42,22 @@ export interface Delivery {
   renew(): void;
   /** Somebody takes more than before: what waits for that goes out with the next event, or with this turn. */
   wake(): void;
-  pause(isPaused: boolean): void;
+  /** What waits: 0 nothing; 1 events; 2 gaps, too. A gap comes through where a snapshot is loaded: it makes that one useless. */
+  pause(level: 0 | 1 | 2): void;
   clear(): number;
   readonly counts: Counts;
 }
 
 export function createDelivery(settings: () => Options, cursor: Cursor, host: DeliveryHost): Delivery {
-  const counts: Counts = { messagesReceived: 0, lastMessageTime: null, duplicates: 0, dropped: 0, gaps: 0, bytes: 0 };
+  const counts: Counts = {
+    messagesReceived: 0,
+    lastMessageTime: null,
+    duplicates: 0,
+    dropped: 0,
+    gaps: 0,
+    bytes: 0,
+    reconnectCount: 0,
+  };
   /** The ids of earlier connections: duplicates have one of these. Several events of one connection may have the same. */
   let earlier = new Set<string>();
   /**
@@ -65,7 +75,7 @@ export function createDelivery(settings: () => Options, cursor: Cursor, host: De
   let now = 0;
   /** With its handlers now: still in the queue, but it waits no more. */
   let current: SSEEvent | undefined;
-  let isPaused = false;
+  let paused = 0;
   let isDue = false;
   let isFlushing = false;
   /** The last event that was lost while paused. */
@@ -89,7 +99,7 @@ export function createDelivery(settings: () => Options, cursor: Cursor, host: De
     const one = isOldestLost ? oldest! : event;
     queue.delete(one);
     counts.dropped++;
-    if (isPaused || lost) lost = one;
+    if (paused || lost) lost = one;
   }
 
   /** Where events were lost: before those that wait, or after them. */
@@ -100,28 +110,30 @@ export function createDelivery(settings: () => Options, cursor: Cursor, host: De
   }
 
   function flush(): void {
-    isDue = false;
     // A handler may resume, subscribe or clear: the loop that is under way sees it.
-    if (isPaused || isFlushing) return;
+    if (paused || isFlushing) return;
+    isDue = false;
     isFlushing = true;
     if (isOldestLost) tellLost();
     for (const event of queue) {
       // A handler that registers another has called wake(): what was passed over may be for that, so again from the front.
-      if (isPaused || isDue) break;
+      if (paused || isDue) break;
       current = event;
       if (host.dispatch(event)) queue.delete(event);
       current = undefined;
     }
-    if (!isPaused && !isDue) tellLost();
+    if (!paused && !isDue) tellLost();
     isFlushing = false;
   }
 
   return {
     counts,
     block(type, text, id) {
-      const { enableDedup, parse } = settings();
+      const options = settings();
       const isControl = CONTROL.test(type);
-      if (id && text !== undefined && enableDedup && !isControl) {
+      // The server's own events are JSON, whatever format the application has for its own.
+      const parse = isControl ? jsonOf : options.parse;
+      if (id && text !== undefined && options.enableDedup && !isControl) {
         if (earlier.size && earlier.has(id)) {
           counts.duplicates++;
           return undefined;
@@ -141,8 +153,8 @@ export function createDelivery(settings: () => Options, cursor: Cursor, host: De
         if (parse !== jsonOf) host.error(cause);
       }
       if (isDue) flush();
-      if (isControl) host.dispatch(event);
-      else if (isPaused || !host.dispatch(event)) hold(event);
+      if (isControl && !(type === 'gap' && paused > 1)) host.dispatch(event);
+      else if (paused || !host.dispatch(event)) hold(event);
       return event;
     },
     took(bytes) {
@@ -168,8 +180,8 @@ export function createDelivery(settings: () => Options, cursor: Cursor, host: De
       // Not at once: `subscribe` has not returned its undo yet.
       if (isDue) queueMicrotask(flush);
     },
-    pause(next) {
-      isPaused = next;
+    pause(level) {
+      paused = level;
       flush();
     },
     clear() {

@@ -29,7 +29,7 @@ export interface Engine {
   start(reason?: SSEReason): void;
   /** Ends at once. Twice is once. */
   stop(reason: SSEReason): void;
-  /** The page is awake, or the network is back. */
+  /** The page is awake, or the network is back, or gone. */
   check(): void;
   /** The server's heartbeats come every `interval` ms; 0: never. */
   learn(interval: number): void;

@@ -44,7 +44,6 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
   const { urls, maxReconnectInterval, pollingInterval } = options;
   /** The number of the attempt that counts. */
   let turn = 0;
-  let phase: 'idle' | 'waiting' | 'open' = 'idle';
   let controller: AbortController | undefined;
   /** Of the body that is under way. It is let go of, too: a `fetch` of the application's may not know signals. */
   let reader: BodyReader | undefined;
@@ -58,6 +57,7 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
   /** What `Retry-After` asks for, in ms of `performance.now()`. Not of {@link Pace}: another server has not asked for it. */
   let notBefore = 0;
   let isRefreshing = false;
+  /** 0 where no stream is open. */
   let openedAt = 0;
 
   let index = 0;
@@ -74,7 +74,7 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
   let canPoll = false;
   let probeAt = 0;
 
-  function tell(changes: Partial<SSEStatusInfo> = {}): void {
+  function tell(changes?: Partial<SSEStatusInfo>): void {
     info = changed(info, { nextDelay: null, attempt, ...changes });
     host.status(info);
   }
@@ -104,20 +104,22 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
 
   /** `growth` for each attempt after the first, from `first` to `last`. */
   const grown = (first: number, growth: number, last: number) =>
-    Math.min(last, first * growth ** Math.max(0, attempt - 1));
+    // Nothing, times a growth that has become Infinity, is no number.
+    Math.min(last, first * growth ** Math.max(0, attempt - 1)) || 0;
 
   function wait(delay: number, status: SSEStatusInfo['status'] = 'reconnecting'): void {
     const spacing = grown(MIN_SPACING, SPACING_GROWTH, Math.max(MIN_SPACING, maxReconnectInterval));
     const soonest = Math.max(pace.last + spacing, notBefore);
-    const nextDelay = isOffline() ? null : Math.ceil(Math.max(0, delay, soonest - performance.now()));
-    phase = 'waiting';
+    // Polling that works is left alone, as a stream is.
+    const nextDelay = isOffline() && !isPolling ? null : Math.ceil(Math.max(0, delay, soonest - performance.now()));
+    openedAt = 0;
     arm(nextDelay ?? NEVER, begin);
     // Between two polls that work nothing changes.
     if (!isPolling || !info.connected) tell({ status, nextDelay });
   }
 
   function end(status: 'failed' | 'disconnected', changes?: Partial<SSEStatusInfo>): void {
-    phase = 'idle';
+    openedAt = 0;
     tell({ status, transport: null, ...changes });
   }
 
@@ -142,7 +144,7 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
     }
     const { status, headers } = response ?? {};
     const wasPolling = isPolling;
-    const isGood = phase === 'open' && Date.now() - openedAt >= GOOD_AFTER;
+    const isGood = openedAt && Date.now() - openedAt >= GOOD_AFTER;
     if (isGood) {
       attempt = 1;
       coolUntil = [];
@@ -162,17 +164,19 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
     }
     // The application has called start() or stop().
     if (next !== turn) return;
-    decision ??= verdictOf(status, error);
-    if (decision === undefined) {
-      // 401 and 403: once more, if somebody can be asked for another token.
-      isRefreshing = !isRefreshing && sources().some((value) => typeof value === 'function');
-      decision = isRefreshing ? 0 : 'fail';
-      isPolling = wasPolling;
-    } else if (wasPolling && (decision === 'next' || decision === 'fail')) {
-      // Nothing to poll there; the stream itself may come back.
-      canPoll = false;
-      fruitless = 0;
-      decision = 'retry';
+    if (decision == null) {
+      decision = verdictOf(status, error);
+      if (!decision) {
+        // 401 and 403: once more, if somebody can be asked for another token.
+        isRefreshing = !isRefreshing && sources().some((value) => typeof value === 'function');
+        decision = isRefreshing ? 0 : 'fail';
+        isPolling = wasPolling;
+      } else if (wasPolling && (decision === 'next' || decision === 'fail')) {
+        // Nothing to poll there; the stream itself may come back.
+        canPoll = false;
+        decision = 'retry';
+        fruitless = 0;
+      }
     }
     // Quietly.
     if (decision === 'stop') error = undefined;
@@ -191,7 +195,7 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
       const retryAfter = Math.min(retryAfterOf(headers), maxReconnectInterval * 10);
       // One that has just brought something gets another chance first.
       const isBad = !isGood && !wasPolling && (fruitless || attempt > 2);
-      const until = decision === 'next' ? NEVER : isBad && Date.now() + maxReconnectInterval;
+      const until = decision === 'next' ? NEVER : isBad && Date.now() + Math.max(retryAfter, maxReconnectInterval);
       if (until && moveOn(until)) {
         delay = 0;
       } else if (retryAfter > 0) {
@@ -200,7 +204,7 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
         notBefore = performance.now() + retryAfter;
         fruitless = 0;
       }
-      if (coolUntil[index] === NEVER) decision = 'fail';
+      if (decision === 'next' && coolUntil[index] === NEVER) decision = 'fail';
     }
     if (decision === 'stop' || decision === 'fail' || !options.reconnect || attempt > options.maxReconnectAttempts) {
       end(decision === 'fail' || error ? 'failed' : 'disconnected');
@@ -220,7 +224,6 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
     const n = drop();
     controller = new AbortController();
     const { signal } = controller;
-    phase = 'idle';
     pace.last = performance.now();
     isProbe = isPolling && Date.now() >= probeAt;
     const isPoll = isPolling && !isProbe;
@@ -229,7 +232,7 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
       attempt++;
       tell();
     }
-    const time = isProbe ? PROBE_TIME : (options.connectTimeout || NEVER) + (isPoll ? pollingInterval : 0);
+    const time = isProbe ? PROBE_TIME : (options.connectTimeout || NEVER) + (isPolling ? pollingInterval : 0);
     if (n !== turn) return;
     arm(time, () => over(n, new SSEClientError('SSE_CLIENT_TIMEOUT', `after ${time} ms`)));
 
@@ -301,7 +304,6 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
     const own = readerOf(response);
     const open = () => {
       isPolling = false;
-      phase = 'open';
       openedAt = lastByteAt = Date.now();
       watch(n);
       opened('stream');
@@ -376,12 +378,12 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
     },
     check() {
       if (Date.now() >= deadline) onDeadline?.();
-      // Backed off or offline: now is better than later. Between two polls there is nothing to hurry.
-      if (phase === 'waiting' && !info.connected) wait(0, info.status);
+      // Backed off or offline: now is better than later, unless the network has gone. Between two polls there is nothing to hurry.
+      if (onDeadline === begin && !info.connected) wait(0, info.status);
     },
     learn(every) {
       interval = every && Math.max(every, SHORTEST_BEAT);
-      if (phase === 'open') watch(turn);
+      if (openedAt) watch(turn);
     },
   };
 }

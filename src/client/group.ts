@@ -129,7 +129,7 @@ export function createGroup(
   }
 
   function post(): void {
-    if (batch.length > 0) send({ blocks: batch });
+    if (batch.length) send({ blocks: batch });
     batch = [];
   }
 
@@ -169,14 +169,13 @@ export function createGroup(
         if (isUnknown) return;
         leader = from;
         // Not remembered: told as a server tells it.
-        const gap = JSON.stringify({ reason: 'evicted', requested: cursor.id, resumedFrom: message.cursor });
+        const gap = JSON.stringify({ reason: 'evicted', requested: at, resumedFrom: message.cursor });
         take(missed ?? [['gap', gap, message.cursor]]);
-        if (!cursor.id) take([['', undefined, message.cursor]]);
+        if (!at) take([['', undefined, message.cursor]]);
       } else if (from !== leader) {
         // Just announced: all that the last leader posted is here. Otherwise it was announced while this tab stood still.
-        const wasTold = leader && !to;
-        leader = wasTold ? from : '';
-        if (!wasTold) return void ask();
+        leader = leader && !to ? from : '';
+        if (!leader) return void ask();
       }
       const { error, transport } = message.info;
       tell({
@@ -209,9 +208,7 @@ export function createGroup(
     claim?.abort();
     claim = new AbortController();
     const { signal } = claim;
-    let isMine = false;
     const start = () => {
-      isMine = true;
       // All follow from here on, before the first block.
       state();
       engine.start(leader ? 'handed-over' : 'requested');
@@ -228,7 +225,7 @@ export function createGroup(
       )
       .catch(() => {
         if (signal.aborted) return;
-        if (isMine) {
+        if (release) {
           // Taken away: this tab stood still.
           leave();
           engine.stop('handed-over');

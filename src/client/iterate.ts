@@ -38,9 +38,7 @@ export function iterate(
     push(event) {
       waiting.push(event);
       onEvent();
-      const fits = waiting.length <= MOST;
-      if (!fits) waiting.shift();
-      return fits;
+      return waiting.length <= MOST || !waiting.shift();
     },
     end(error) {
       isOver = true;
@@ -57,12 +55,6 @@ export function iterate(
         });
     },
   };
-
-  /** Ends, and what waits is not wanted. */
-  function stop(): void {
-    waiting.length = 0;
-    tap.end();
-  }
 
   async function* run(): AsyncGenerator<SSEEvent, undefined> {
     for (;;) {
@@ -81,14 +73,18 @@ export function iterate(
     }
   }
 
+  const events = run();
+  /** What waits is not wanted. A generator that waits cannot be ended from outside: it is woken, and ends by itself. */
+  const fail = (cause?: Error) => {
+    waiting.length = 0;
+    tap.end(cause);
+    return events.next();
+  };
+  const stop = () => fail();
+  events.return = stop;
+  events.throw = fail;
   taps.add(tap);
   signal?.addEventListener('abort', stop);
   if (signal?.aborted) stop();
-  const events = run();
-  // A generator that waits cannot be ended from outside: it is woken, and ends by itself.
-  events.return = () => {
-    stop();
-    return events.next();
-  };
   return events;
 }

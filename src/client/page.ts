@@ -2,18 +2,18 @@
 import { web } from './web.js';
 
 /**
- * - `online`: the network is back
+ * - `online`, `offline`: the network is back, or gone
  * - `visibilitychange`
  * - `freeze`, `pagehide`: the page is about to stand still; nothing of it runs until `resume` or `pageshow`
  */
-export type PageSignal = 'online' | 'visibilitychange' | 'freeze' | 'resume' | 'pagehide' | 'pageshow';
+export type PageSignal = 'online' | 'offline' | 'visibilitychange' | 'freeze' | 'resume' | 'pagehide' | 'pageshow';
 
 /** Listens until the returned function is called. */
 export function watchPage(handler: (signal: PageSignal) => void): () => void {
   const own = new AbortController();
   // Pages and web workers have it; at the edge, listeners beyond the first turn are forbidden.
   if (web.navigator?.onLine !== undefined) {
-    for (const name of ['online', 'pagehide', 'pageshow', 'visibilitychange', 'freeze', 'resume'] as const) {
+    for (const name of ['online', 'offline', 'pagehide', 'pageshow', 'visibilitychange', 'freeze', 'resume'] as const) {
       // What happens at the document comes by the window first.
       web.addEventListener(name, () => handler(name), { signal: own.signal, capture: true });
     }

@@ -1,4 +1,5 @@
 /** Polling, for where streams do not get through: `createPollHandler` of this package answers it. */
+import { BODY_START } from './constants.js';
 import { SSEClientError } from './errors.js';
 
 /** A block of a stream; without `text` it has an id only. */
@@ -9,7 +10,7 @@ export function pollUrlOf(streamUrl: string, given: string | URL | undefined, wa
   const url = new URL(given ?? streamUrl, streamUrl);
   if (!given) url.pathname = url.pathname.replace(/\/stream(?=\/|$)/, '/poll');
   if (url.href === streamUrl) return undefined;
-  url.searchParams.set('wait', String(wait));
+  url.searchParams.set('wait', `${wait}`);
   return url.href;
 }
 
@@ -32,6 +33,6 @@ export function readPoll(body: string): Block[] {
     });
     return [...blocks, ['', undefined, lastEventId || undefined]];
   } catch (cause) {
-    throw new SSEClientError('SSE_CLIENT_CONTENT_TYPE', 'poll failed', { body, cause });
+    throw new SSEClientError('SSE_CLIENT_CONTENT_TYPE', 'poll failed', { body: body.slice(0, BODY_START), cause });
   }
 }

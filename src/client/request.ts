@@ -40,7 +40,7 @@ export async function request(
 
   const response = await send(url, 'manual');
   // Pages see no status of a redirect (Fetch standard, "opaque-redirect filtered response").
-  if (response.type !== 'opaqueredirect' && !/30[12378]/.test(String(response.status))) return response;
+  if (response.type !== 'opaqueredirect' && !/30[12378]/.test(`${response.status}`)) return response;
   discard(response.body);
   const found = await send(url, 'follow');
   if (!found.redirected || new URL(found.url).origin !== new URL(url).origin) return found;

@@ -2,7 +2,7 @@
 import type { SSEReason, SSEStatusInfo } from './types.js';
 
 /** `before` with changes, frozen. */
-export function changed<Info extends Partial<SSEStatusInfo>>(before: Info, changes: Partial<SSEStatusInfo> = {}) {
+export function changed<Info extends Partial<SSEStatusInfo>>(before: Info, changes?: Partial<SSEStatusInfo>) {
   const next = { ...before, ...changes };
   return Object.freeze({
     ...next,

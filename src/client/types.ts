@@ -138,9 +138,9 @@ export interface SSEGap {
   /** True where the events were lost in this client, not by the server. */
   readonly local: boolean;
   /**
-   * Fetches again what the application shows, while events wait (`pause()`): `load` gets a signal that is aborted by
-   * `disconnect()` and by a newer gap, and applies what it loaded; then the events that came meanwhile are delivered.
-   * Resolves or rejects with what `load` does; events go on either way.
+   * Fetches again what the application shows, while events wait: `load` gets a signal that is aborted by `disconnect()` and
+   * by a newer `refetch`, and applies what it loaded; then the events that came meanwhile are delivered, of which some may be
+   * in what was loaded. A newer `refetch` delivers what waits first: it is older than what that one will load. Resolves or rejects with what `load` does; events go on either way.
    */
   refetch<T>(load: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>;
 }
@@ -174,7 +174,7 @@ export interface SSEOutcome {
 
 /**
  * - `'retry'`: again, after the usual delay
- * - `'next'`: with the next of `urls`; as `'fail'` where there is none
+ * - `'next'`: with the next of `urls`, and with this one no more until a stream has proved good; as `'fail'` where none is left
  * - `'stop'`: no more, quietly: `disconnected`
  * - `'fail'`: no more: `failed`
  * - a number: again, after as many ms (never within 250 ms of the last attempt)
@@ -243,7 +243,10 @@ export interface SSEClientConfig {
   pollingUrl?: SSEValue<string | URL> | undefined;
   /** How long a poll waits at the server for events, and the pause between polls that a server answers at once with nothing. Default 5000. */
   pollingInterval?: number | undefined;
-  /** Makes `data` of the text. Default: the JSON value, or the string where it is not JSON. */
+  /**
+   * Makes `data` of the text. Default: the JSON value, or the string where it is not JSON; so it is for the server's own events
+   * (`connected`, `heartbeat`, `gap`, `closing`) in any case.
+   */
   parse?: ((text: string, event: { readonly type: string; readonly id: string | undefined }) => unknown) | undefined;
   /** Where to begin: the last id that the application has seen. */
   lastEventId?: string | undefined;
@@ -268,7 +271,7 @@ export interface SSEClientConfig {
 /** What the client says about itself: `client.on(name, …)`. Every other name is an event type of the server. */
 export interface SSEClientEvents {
   /** The status became `connected`. */
-  connected: (info: SSEStatusInfo) => unknown;
+  connected: (change: SSEStatusChange) => unknown;
   /** The status was `connected` and is no more, for whatever reason. */
   disconnected: (change: SSEStatusChange) => unknown;
   status: (change: SSEStatusChange) => unknown;

@@ -19,7 +19,7 @@ describe.each(['chromium', 'firefox'] as const)('%s', (browser) => {
     return { server, page, client };
   }
 
-  test('events arrive parsed, in order, with their ids, the connected event first', async () => {
+  test('events arrive parsed, in order, with their ids, the connected event first', { timeout: 60_000 }, async () => {
     const { server, client } = await start();
     const sent = [{ text: 'grüße, 世界 🙂' }, 'two\nlines', '', [1, null], '💥'.repeat(40_000)];
     const ids: string[] = [];

@@ -48,6 +48,56 @@ test('a loop goes on when the address changes, and ends at once after destroy()'
   expect(await client.events().next()).toEqual({ done: true, value: undefined });
 });
 
+test('a handler that connects whenever the stream has ended does not bring back what destroy() has ended', async () => {
+  const server = await startFaultServer(stream(eventText('1')));
+  const { client, errors } = make({ url: server.url });
+  client.on('disconnected', () => client.connect());
+  client.connect();
+  await until(() => client.getStats().messagesReceived === 1, 'the event');
+  server.cutAll();
+  await until(() => client.getStats().messagesReceived === 2, 'the event again');
+  client.destroy();
+  await until(() => server.openResponses === 0, 'the stream to be gone');
+  expect(client.getStatus()).toMatchObject({ status: 'disconnected', reason: 'requested' });
+  expect(errors.at(-1)).toMatchObject({ code: 'SSE_CLIENT_HANDLER', cause: { code: 'SSE_CLIENT_DESTROYED' } });
+});
+
+test('nor does it keep the old address beside a new one', async () => {
+  const [first, second] = [
+    await startFaultServer(stream(eventText('1'))),
+    await startFaultServer(stream(eventText('2'))),
+  ];
+  const { client } = make({ url: first.url });
+  client.on('disconnected', () => client.connect());
+  client.connect();
+  await until(() => client.getStats().messagesReceived === 1, 'the event');
+  client.connect(second.url);
+  await until(() => client.getStats().messagesReceived === 2, 'the other event');
+  await until(() => first.openResponses === 0, 'the old stream to be gone');
+  // Whoever would ask the old address again would do so before this.
+  client.reconnect();
+  await until(() => second.requests.length === 2 && client.getStatus().connected, 'connected again');
+  expect([first.requests.length, first.openResponses, second.openResponses]).toEqual([1, 0, 1]);
+});
+
+test('destroy() in a handler of the end is the end, also where the end is for a new address', async () => {
+  const [first, second] = [
+    await startFaultServer(stream(eventText('1'))),
+    await startFaultServer(stream(eventText('2'))),
+  ];
+  const { client } = make({ url: first.url });
+  client.on('disconnected', () => client.destroy());
+  client.connect();
+  await until(() => client.getStats().messagesReceived === 1, 'the event');
+  client.connect(second.url);
+  const other = make({ url: second.url }).client;
+  other.connect();
+  await until(() => other.getStatus().connected && first.openResponses === 0, 'another client');
+  // Nothing is begun that would come later.
+  expect(client.getStatus()).toMatchObject({ status: 'disconnected', nextDelay: null });
+  expect(second.requests).toHaveLength(1);
+});
+
 test('Retry-After of one server holds back neither another one nor reconnect()', async () => {
   const busy = await startFaultServer(({ res }) => res.writeHead(503, { 'retry-after': '60' }).end());
   const free = await startFaultServer(stream(eventText('1')));

@@ -123,7 +123,7 @@ describe('chromium, which can be told to', () => {
     await heardOnce(client, [1, 2]);
   });
 
-  test('freeze: a page whose stream ended in its sleep is back at once when it thaws', async () => {
+  test('freeze: a page whose stream ended in its sleep is back at once when it is seen again', async () => {
     const { server, page, client, hide, show } = await start('chromium', PATIENT);
     await server.broker.broadcast('note', 1);
     await client.has('note');
@@ -132,6 +132,11 @@ describe('chromium, which can be told to', () => {
     await missOne(server, 2);
 
     await setFrozen(page, false);
+    // Only now it learns of the end; that may be after `resume`.
+    await until(async () => {
+      const { status, reconnectCount } = await client.stats();
+      return status !== 'connected' || reconnectCount === 1;
+    }, 'the end of the stream, in the page');
     await show();
     await client.has('note', 2, AT_ONCE);
     await heardOnce(client, [1, 2]);

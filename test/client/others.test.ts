@@ -123,6 +123,29 @@ test('a server that says it is heard from every millisecond is given a second', 
   expect(errors.map(({ code }) => code)).toEqual(['SSE_CLIENT_SILENT']);
 });
 
+test('parse is for events of the application: of gaps and heartbeats the client reads what the server means', async () => {
+  vi.useFakeTimers();
+  const hello = eventText('{"heartbeatInterval":60000}', { event: 'connected' });
+  const gap = eventText('{"reason":"evicted","resumedFrom":"5"}', { event: 'gap', id: '5' });
+  const { client, errors } = make({
+    url: HOST,
+    heartbeatInterval: 500,
+    heartbeatTimeout: 500,
+    fetch: async () => silent(hello + gap + eventText('mine')).response,
+    parse: (text) => {
+      if (text !== 'mine') throw new Error(`not mine: ${text}`);
+      return text;
+    },
+  });
+  const seen: unknown[] = [];
+  client.on('gap', ({ reason, resumedFrom }) => seen.push([reason, resumedFrom]));
+  client.subscribe('message', (data) => seen.push(data));
+  client.connect();
+  await vi.advanceTimersByTimeAsync(30_000);
+  expect(seen).toEqual([['evicted', '5'], 'mine']);
+  expect([client.getStatus().connected, errors]).toEqual([true, []]);
+});
+
 test('with closeWhenHidden a page that is seen again waits for Retry-After; reconnect() does not', async () => {
   vi.useFakeTimers();
   const handlers = new Set<() => void>();

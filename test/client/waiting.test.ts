@@ -23,6 +23,16 @@ test('they come in order to a handler that is registered while they are delivere
   expect(seen).toEqual([1, 2]);
 });
 
+test('they come in order also where another handler of the same event resumes', async () => {
+  const of = (event: string, data: string) => eventText(data, { event });
+  const client = await receive(of('x', '1') + of('y', '1') + of('x', '2'), 3);
+  const seen: unknown[] = [];
+  client.subscribe('y', () => client.subscribe('x', (data) => seen.push(data)));
+  client.subscribe('y', () => client.resume());
+  await until(() => seen.length === 2, 'both');
+  expect(seen).toEqual([1, 2]);
+});
+
 test('a hundred thousand take less than two seconds', async () => {
   const count = 100_000;
   let text = '';
