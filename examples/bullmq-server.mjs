@@ -38,7 +38,7 @@ async function startJob(url, res) {
 }
 
 const server = http.createServer((req, res) => {
-  const url = new URL(req.url, 'http://localhost');
+  const url = new URL(`http://localhost${req.url}`);
   if (url.pathname === '/events') events(req, res);
   else if (url.pathname === '/jobs' && req.method === 'POST') {
     startJob(url, res).catch((error) => res.writeHead(503).end(`${error.message}\n`));
@@ -55,6 +55,7 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
     server.close();
     // Clients come back to another instance, each at a moment of its own, and miss nothing.
     await broker.close({ reconnectWithinMs: 5_000 });
+    server.closeAllConnections();
     await queue.close();
     redis.disconnect();
     connection.disconnect();

@@ -13,6 +13,8 @@ const poll = createPollHandler(broker);
 
 const page = `<!doctype html>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<link rel="icon" href="data:,">
 <title>SSEClient</title>
 <p>Connection: <b id="status"></b>, <span id="transport"></span></p>
 <p>The server's clock: <b id="clock">–</b></p>
@@ -42,7 +44,7 @@ function addScript(url) {
 }
 
 const server = http.createServer((req, res) => {
-  const { pathname } = new URL(req.url, 'http://localhost');
+  const { pathname } = new URL(`http://localhost${req.url}`);
   if (pathname === '/stream') stream(req, res);
   else if (pathname === '/poll') poll(req, res);
   else if (pathname === '/now') res.end(new Date().toISOString());
@@ -64,5 +66,5 @@ process.once('SIGTERM', async () => {
   clearInterval(ticking);
   server.close();
   await broker.close();
-  server.closeIdleConnections();
+  server.closeAllConnections();
 });

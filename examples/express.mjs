@@ -37,6 +37,6 @@ process.once('SIGTERM', async () => {
   server.close();
   // Ends the streams, which server.close() waits for, and tells their clients when to come back.
   await broker.close();
-  // The connections that they leave behind would stay for another keepAliveTimeout.
-  server.closeIdleConnections();
+  // What is left would hold the process: kept-alive connections, and those that a browser opened ahead and never used.
+  server.closeAllConnections();
 });

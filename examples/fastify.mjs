@@ -7,7 +7,8 @@ import { Broker, queryTopicResolver } from 'sse-broker';
 import { sseBroker } from 'sse-broker/fastify';
 
 const broker = new Broker();
-const app = fastify();
+// Else a connection that a browser opened ahead, and never used, would hold app.close() for up to a minute.
+const app = fastify({ forceCloseConnections: true });
 
 // Stands for your login (@fastify/jwt, @fastify/passport, …): whatever sets request.user.
 app.decorateRequest('user', null);

@@ -1,5 +1,5 @@
-// Streams from a function (Request) => Response. Here @hono/node-server puts it on Node; Deno, Bun and whatever else
-// speaks the Fetch standard take it as it is.
+// Streams from a function (Request) => Response. Here @hono/node-server puts it on Node, where it is tested; Deno, Bun and
+// others have a server of their own for such a function.
 //
 //   npm install sse-broker @hono/node-server
 //   PORT=3000 node examples/fetch.mjs
@@ -34,6 +34,6 @@ process.once('SIGTERM', async () => {
   server.close();
   // Ends the streams, which server.close() waits for, and tells their clients when to come back.
   await broker.close();
-  // The connections that they leave behind would stay for another keepAliveTimeout.
-  server.closeIdleConnections();
+  // What is left would hold the process: kept-alive connections, and those that a browser opened ahead and never used.
+  server.closeAllConnections();
 });

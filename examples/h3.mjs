@@ -40,5 +40,6 @@ console.log(`curl -X POST '${url}/notify?to=alice&text=hello'`);
 process.once('SIGTERM', async () => {
   // Ends the streams, which server.close() waits for, and tells their clients when to come back.
   await broker.close();
-  await server.close();
+  // true: with the connections that a browser opened ahead and never used.
+  await server.close(true);
 });

@@ -17,7 +17,8 @@ const events = createHandler(broker, {
 });
 
 async function listener(req, res) {
-  const { pathname, searchParams } = new URL(req.url, 'http://localhost');
+  // Not new URL(req.url, 'http://localhost'): anybody may ask for //, which is no URL, and that would end the process.
+  const { pathname, searchParams } = new URL(`http://localhost${req.url}`);
   if (pathname === '/events') {
     events(req, res);
   } else if (pathname === '/notify' && req.method === 'POST') {

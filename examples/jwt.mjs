@@ -46,7 +46,7 @@ async function login(req, res) {
   res.end(token);
 }
 
-const page = `<!doctype html><meta charset="utf-8"><title>JWT</title>
+const page = `<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>JWT</title>
 <button>Log in as alice</button> <pre></pre>
 <script>
   const log = (text) => document.querySelector('pre').append(text + '\\n');

@@ -42,7 +42,8 @@ decorate(EventsController, 'events', [Get('events')], Req(), Res());
 decorate(EventsController, 'notify', [Post('notify'), HttpCode(202)], Query('to'), Query('text'));
 Module({ imports: [SseBrokerModule.forRoot(new Broker())], controllers: [EventsController] })(AppModule);
 
-const app = await NestFactory.create(AppModule, { logger: ['error', 'warn'] });
+// Without forceCloseConnections one that a browser opened ahead, and never used, would hold app.close() for up to a minute.
+const app = await NestFactory.create(AppModule, { logger: ['error', 'warn'], forceCloseConnections: true });
 
 // Stands for your guard (Passport, JWT, …): whatever sets request.user.
 app.useGlobalGuards({

@@ -14,7 +14,8 @@ const events = createHandler(broker, {
 });
 
 const server = http.createServer(async (req, res) => {
-  const { pathname, searchParams } = new URL(req.url, 'http://localhost');
+  // Not new URL(req.url, 'http://localhost'): anybody may ask for //, which is no URL, and that would end the process.
+  const { pathname, searchParams } = new URL(`http://localhost${req.url}`);
   if (pathname === '/events') {
     events(req, res);
   } else if (pathname === '/notify' && req.method === 'POST') {
@@ -35,6 +36,6 @@ process.once('SIGTERM', async () => {
   server.close();
   // Ends the streams, which server.close() waits for, and tells their clients when to come back.
   await broker.close();
-  // The connections that they leave behind would stay for another keepAliveTimeout.
-  server.closeIdleConnections();
+  // What is left would hold the process: kept-alive connections, and those that a browser opened ahead and never used.
+  server.closeAllConnections();
 });

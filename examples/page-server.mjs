@@ -1,5 +1,7 @@
 // What the examples with a page share: it puts the page's script together, as Vite or your framework does for you, and
 // serves it with an event stream beside it.
+//
+//   npm install tsup typescript      beside what the example needs
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -18,16 +20,21 @@ export async function servePage(page, routes = {}, makeHandler = () => notFound)
   const events = createHandler(broker);
   const handler = makeHandler(broker);
   const server = createServer(async (req, res) => {
-    const { pathname } = new URL(req.url, 'http://localhost');
+    const { pathname } = new URL(`http://localhost${req.url}`);
     const route = routes[`${req.method} ${pathname}`];
     if (pathname === '/events') return events(req, res);
     if (pathname === '/page.js') return res.setHeader('Content-Type', 'text/javascript').end(script);
     if (pathname === '/') return res.setHeader('Content-Type', 'text/html').end(HTML);
     if (!route) return handler(req, res);
-    let text = '';
-    for await (const chunk of req) text += chunk;
-    const answer = await route(text === '' ? undefined : JSON.parse(text));
-    res.setHeader('Content-Type', 'application/json').end(JSON.stringify(answer ?? null));
+    try {
+      let text = '';
+      for await (const chunk of req) text += chunk;
+      const answer = await route(text === '' ? undefined : JSON.parse(text));
+      res.setHeader('Content-Type', 'application/json').end(JSON.stringify(answer ?? null));
+    } catch (error) {
+      // A body that is no JSON, or a client that left in the middle of it.
+      res.writeHead(400).end(`${error.message}\n`);
+    }
   });
   server.listen(process.env.PORT ?? 3000, () => console.log(`open http://localhost:${server.address().port}`));
   process.once('SIGTERM', async () => {
@@ -41,8 +48,14 @@ export async function servePage(page, routes = {}, makeHandler = () => notFound)
 
 const notFound = (_req, res) => res.writeHead(404).end();
 
-const HTML =
-  '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>sse-broker</title><main></main><script src="/page.js"></script>';
+const HTML = `<!doctype html>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<link rel="icon" href="data:,">
+<title>sse-broker</title>
+<main></main>
+<script src="/page.js"></script>
+`;
 
 async function bundle(file) {
   const folder = await mkdtemp(join(tmpdir(), 'sse-broker-page-'));

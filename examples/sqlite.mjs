@@ -33,5 +33,6 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
     clearInterval(ticking);
     server.close();
     await broker.close();
+    server.closeAllConnections();
   });
 }

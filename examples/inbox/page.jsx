@@ -4,8 +4,9 @@ import { SSEProvider, useSSE, useSSEData } from 'sse-broker/react';
 
 const idOf = (event) => /~m([^~]+)/.exec(event.lastEventId)?.[1];
 
-// What this browser is known by: after a reload it gets nothing twice.
-localStorage.device ??= crypto.randomUUID();
+// This page forgets what it has shown when it is loaded anew, so it is a new device each time, and gets what is unread. One
+// that stores its messages would keep the name, in localStorage say, and get nothing twice.
+const device = crypto.randomUUID();
 
 function Notifications() {
   const [notes, setNotes] = useState([]);
@@ -35,7 +36,7 @@ function Notifications() {
 }
 
 createRoot(document.querySelector('main')).render(
-  <SSEProvider url={`/stream?device=${localStorage.device}`}>
+  <SSEProvider url={`/stream?device=${device}`}>
     <Notifications />
   </SSEProvider>,
 );

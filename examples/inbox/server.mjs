@@ -1,6 +1,6 @@
 // Notifications that wait for their user, end to end: send one with curl, with or without a page open, and read it on any.
 //
-//   npm install sse-broker react react-dom zod
+//   npm install sse-broker react react-dom zod tsup typescript
 //   PORT=3000 node examples/inbox/server.mjs
 //   curl http://localhost:3000/notes -d '{"text":"Your order has left"}'
 import { createApi } from 'sse-broker/api';

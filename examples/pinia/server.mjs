@@ -1,6 +1,6 @@
 // Notifications in a Pinia store: a snapshot first, then what is new.
 //
-//   npm install sse-broker vue pinia
+//   npm install sse-broker vue pinia tsup typescript
 //   PORT=3000 node examples/pinia/server.mjs
 import { servePage } from '../page-server.mjs';
 

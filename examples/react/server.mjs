@@ -1,6 +1,6 @@
 // Prices in a React page.
 //
-//   npm install sse-broker react react-dom
+//   npm install sse-broker react react-dom tsup typescript
 //   PORT=3000 node examples/react/server.mjs
 import { servePage } from '../page-server.mjs';
 

@@ -1,6 +1,6 @@
 // TanStack Query that knows when its data is old: the server says so.
 //
-//   npm install sse-broker react react-dom @tanstack/react-query
+//   npm install sse-broker react react-dom @tanstack/react-query tsup typescript
 //   PORT=3000 node examples/tanstack-query/server.mjs
 import { servePage } from '../page-server.mjs';
 

@@ -1,6 +1,6 @@
 // Prices in a Vue page.
 //
-//   npm install sse-broker vue
+//   npm install sse-broker vue tsup typescript
 //   PORT=3000 node examples/vue/server.mjs
 import { servePage } from '../page-server.mjs';
 

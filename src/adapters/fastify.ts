@@ -45,7 +45,9 @@ export type FastifyHandler<Request extends FastifyRequestLike = FastifyRequestLi
  * kept. The reply is hijacked: `onSend` hooks do not run, `onResponse` hooks run when the stream ends.
  *
  * @example
- * fastify.get('/events', createFastifyHandler(broker, { authenticator: (_req, request) => request.user ?? null }));
+ * fastify.get('/events', createFastifyHandler(broker, {
+ *   authenticator: (_req, { user }) => (user ? { userId: user.id } : null),
+ * }));
  *
  * @throws {SseError} `SSE_ERR_INVALID_OPTION`
  */
@@ -83,6 +85,7 @@ export interface FastifySseBrokerOptions extends Omit<Options, 'authenticator' |
   topicResolver?: Callback<NonNullable<Options['topicResolver']>> | undefined;
   /** See `HandlerOptions`. */
   onConnect?: Callback<NonNullable<Options['onConnect']>> | undefined;
+  /** Required. */
   broker: HandlerBroker & Pick<Broker<EventMap>, 'close'>;
   /** Default `/events`. */
   path?: string | undefined;
@@ -104,6 +107,12 @@ async function mount(fastify: FastifyLike, options: FastifySseBrokerOptions): Pr
   if (typeof path !== 'string' || !path.startsWith('/')) {
     throw new SseError('SSE_ERR_INVALID_OPTION', `path must be a string that starts with '/'; got ${shown(path)}`);
   }
+  if (typeof closeBroker !== 'boolean' && (typeof closeBroker !== 'object' || closeBroker === null)) {
+    throw new SseError(
+      'SSE_ERR_INVALID_OPTION',
+      `closeBroker must be true, false or options of broker.close; got ${shown(closeBroker)}`,
+    );
+  }
   fastify.all(prefix + path, {}, createFastifyHandler(broker, handlerOptions));
   if (closeBroker === false) return;
   // Before the server closes, which waits for every stream.
@@ -120,7 +129,11 @@ async function mount(fastify: FastifyLike, options: FastifySseBrokerOptions): Pr
  * than once for more than one path; closing the broker twice is harmless. Nonsense rejects with `SSE_ERR_INVALID_OPTION`.
  *
  * @example
- * await fastify.register(sseBroker, { broker, path: '/events', authenticator: (_req, request) => request.user ?? null });
+ * await fastify.register(sseBroker, {
+ *   broker,
+ *   path: '/events',
+ *   authenticator: (_req, { user }) => (user ? { userId: user.id } : null),
+ * });
  */
 export const sseBroker = Object.assign(mount, {
   // What the package fastify-plugin would do; see "Plugins" in Fastify's reference.

@@ -19,7 +19,9 @@ export type H3Handler<Event extends H3EventLike = H3EventLike> = (event: Event) 
  * context, the event, so `event.context.user` of an earlier middleware is there. Headers set on `event.res` are kept.
  *
  * @example
- * app.all('/events', createH3Handler(broker, { authenticator: (_request, event) => event.context.user ?? null }));
+ * app.all('/events', createH3Handler(broker, {
+ *   authenticator: (_request, { context }) => (context.user ? { userId: context.user.id } : null),
+ * }));
  *
  * @throws {SseError} `SSE_ERR_INVALID_OPTION`
  */

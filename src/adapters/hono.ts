@@ -20,7 +20,9 @@ export type HonoHandler<Context extends HonoContextLike = HonoContextLike> = (c:
  * `c`, so `c.get('user')` of an earlier middleware is there. Headers set by `c.header()` are kept.
  *
  * @example
- * app.all('/events', createHonoHandler(broker, { authenticator: (_request, c) => c.get('user') ?? null }));
+ * app.all('/events', createHonoHandler(broker, {
+ *   authenticator: (_request, c) => (c.get('user') ? { userId: c.get('user').id } : null),
+ * }));
  *
  * @throws {SseError} `SSE_ERR_INVALID_OPTION`
  */

@@ -28,7 +28,9 @@ export type KoaHandler<Context extends KoaContextLike = KoaContextLike> = (
  * not to respond (`ctx.respond = false`): what later code does with `ctx.body` and `ctx.status` has no effect.
  *
  * @example
- * const events = createKoaHandler(broker, { authenticator: (_req, ctx) => ctx.state.user ?? null });
+ * const events = createKoaHandler(broker, {
+ *   authenticator: (_req, { state }) => (state.user ? { userId: state.user.id } : null),
+ * });
  * app.use((ctx, next) => (ctx.path === '/events' ? events(ctx) : next()));
  *
  * @throws {SseError} `SSE_ERR_INVALID_OPTION`

@@ -6,7 +6,7 @@ import type { IncomingMessage } from 'node:http';
 import { Broker } from '../core/broker.js';
 import type { EventMap } from '../core/event.js';
 import type { CloseOptions } from '../core/shutdown.js';
-import type { HandlerBroker } from '../http/arrival.js';
+import { checkBroker, type HandlerBroker } from '../http/arrival.js';
 import { createHandler } from '../http/handler.js';
 import type { HandlerOptions } from '../http/options.js';
 import type { NodeHandler, NodeRequest, NodeResponse } from '../http/serve-node.js';
@@ -34,7 +34,9 @@ export type NestHandler<Request extends NestRequestLike = NestRequestLike> = (
  * class EventsController {
  *   readonly #open;
  *   constructor(broker: Broker) {
- *     this.#open = createNestHandler<Request>(broker, { authenticator: (_req, request) => request.user ?? null });
+ *     this.#open = createNestHandler<Request>(broker, {
+ *       authenticator: (_req, { user }) => (user ? { userId: user.id } : null),
+ *     });
  *   }
  *   @All() events(@Req() req: Request, @Res() res: Response) { return this.#open(req, res); }
  * }
@@ -104,12 +106,17 @@ const CLOSER = Symbol('sse-broker.closer');
  */
 // biome-ignore lint/complexity/noStaticOnlyClass: Nest's modules are classes
 export class SseBrokerModule {
-  /** Provides `broker`. */
+  /**
+   * Provides `broker`.
+   *
+   * @throws {SseError} `SSE_ERR_INVALID_OPTION`
+   */
   static forRoot(broker: NestBroker, closeOptions?: CloseOptions): NestDynamicModule<[]> {
+    checkBroker(broker);
     return SseBrokerModule.forRootAsync({ useFactory: () => broker, closeOptions });
   }
 
-  /** Provides the broker that `useFactory` makes. */
+  /** Provides the broker that `useFactory` makes; where it makes none, the application does not start. */
   static forRootAsync<Imports extends unknown[] = [], Dependencies extends unknown[] = []>({
     imports,
     inject = [],
@@ -121,7 +128,15 @@ export class SseBrokerModule {
       global: true,
       imports: imports ?? ([] as unknown[] as Imports),
       providers: [
-        { provide: Broker, inject, useFactory },
+        {
+          provide: Broker,
+          inject,
+          useFactory: async (...dependencies: Dependencies) => {
+            const broker = await useFactory(...dependencies);
+            checkBroker(broker);
+            return broker;
+          },
+        },
         {
           provide: CLOSER,
           inject: [Broker],

@@ -157,5 +157,11 @@ describe('Fastify', () => {
       message: expect.stringContaining("starts with '/'"),
     });
     expect(await rejected({ broker: makeBroker(), pth: '/events' })).toMatchObject(invalid);
+    for (const closeBroker of ['no', null, 5_000]) {
+      expect(await rejected({ broker: makeBroker(), closeBroker })).toMatchObject({
+        ...invalid,
+        message: expect.stringContaining('closeBroker must be'),
+      });
+    }
   });
 });

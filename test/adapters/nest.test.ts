@@ -153,4 +153,13 @@ describe('Nest', () => {
     await client.ended();
     expect(client.retry()).toBeLessThanOrEqual(7);
   });
+
+  test('a module without a broker is refused, and an application whose factory makes none does not start', async () => {
+    const invalid = { code: 'SSE_ERR_INVALID_OPTION', message: 'broker must be a Broker; got undefined' };
+    const none = undefined as unknown as Broker;
+    expect(() => SseBrokerModule.forRoot(none)).toThrow(expect.objectContaining(invalid));
+    const brokerModule = SseBrokerModule.forRootAsync({ useFactory: async () => none });
+    const starting = NestFactory.create(moduleOf({}, brokerModule), { logger: false, abortOnError: false });
+    await expect(starting).rejects.toMatchObject(invalid);
+  });
 });

@@ -10,7 +10,7 @@ import { makeFolder } from '../support/files.js';
 import { assertBuilt, root } from '../support/package.js';
 import { serve } from '../support/server.js';
 import { until } from '../support/until.js';
-import { startExample } from './example.js';
+import { openUnused, startExample } from './example.js';
 
 beforeAll(assertBuilt);
 
@@ -97,6 +97,7 @@ test('the page shows the clock in two tabs that share one stream, without a bund
   expect(transports.toSorted()).toEqual(['shared', 'stream']);
   const polled = (await (await fetch(`${url}/poll?wait=5000`)).json()) as { lastEventId: string };
   expect(polled.lastEventId).toEqual(expect.any(String));
+  await openUnused({ url });
   expect(await terminate()).toBe(0);
   expect(errors()).toBe('');
   expect(complaints).toEqual([]);

@@ -1,5 +1,7 @@
 /** An example as its reader runs it: a process of its own, on a port that is free. */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
 import path from 'node:path';
 import { onTestFinished } from 'vitest';
 import { root } from '../support/package.js';
@@ -14,6 +16,17 @@ export interface RunningExample {
   errors(): string;
   /** Asks it to end and gives its exit code; null where a signal ended it. */
   terminate(): Promise<number | null>;
+}
+
+/** Connects and sends nothing, as a browser does ahead of need: `server.close()` would wait for it. With TLS it does nothing. */
+export async function openUnused({ url }: Pick<RunningExample, 'url'>): Promise<void> {
+  const { protocol, hostname, port } = new URL(url);
+  if (protocol === 'https:') return;
+  const connection = net.connect(Number(port), hostname);
+  // A browser reads what comes, so that it sees the end; a reset is an end too.
+  connection.on('error', () => {}).resume();
+  onTestFinished(() => void connection.destroy());
+  await once(connection, 'connect');
 }
 
 /** Starts `examples/NAME.mjs` and waits for the curl lines that it prints. It is killed when the test ends. */

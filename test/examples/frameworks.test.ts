@@ -14,7 +14,7 @@ import { assertBuilt, root } from '../support/package.js';
 import { skipUnless } from '../support/skip.js';
 import { openStream, type StreamClient } from '../support/stream.js';
 import { until } from '../support/until.js';
-import { type RunningExample, startExample } from './example.js';
+import { openUnused, type RunningExample, startExample } from './example.js';
 
 const EXAMPLES = ['node-http', 'http2', 'express', 'koa', 'fastify', 'nest', 'hono', 'h3', 'fetch'];
 
@@ -50,6 +50,7 @@ async function proves(example: RunningExample, open: Open): Promise<void> {
   expect(await alice.all('note', 2)).toEqual([{ text: 'one' }, { text: 'three' }]);
   expect(await bob.all('note', 1)).toEqual([{ text: 'two' }]);
 
+  await openUnused(example);
   let code: number | null | undefined;
   void example.terminate().then((exit) => {
     code = exit;
@@ -58,7 +59,7 @@ async function proves(example: RunningExample, open: Open): Promise<void> {
     expect(await client.next('closing')).toEqual({ reason: 'shutdown' });
     await client.ended();
   }
-  // Sooner than the connections that were kept alive would time out.
+  // Sooner than the connections that were kept alive, or never used, would time out.
   await until(() => code !== undefined, 'the process to end', 4_000);
   expect(code).toBe(0);
   expect(example.errors()).toBe('');
@@ -76,6 +77,7 @@ describe.each(EXAMPLES)('examples/%s.mjs', (name) => {
     const example = await startExample(name);
     const open = openerOf(example, name === 'http2');
     expect((await open('/notify?to=&text=nobody', { method: 'POST' })).status).toBeGreaterThanOrEqual(400);
+    expect((await open('//')).status).toBe(404);
     expect((await open('/notify?to=alice&text=hello', { method: 'POST' })).status).toBe(202);
   });
 

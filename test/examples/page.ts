@@ -34,10 +34,12 @@ export async function startPageExample(name: string, env: Record<string, string>
     child.kill('SIGKILL');
     await exit;
   });
-  const url = await until(() => {
+  // It bundles its page first, which takes its time on a machine that is busy.
+  const isOpen = () => {
     if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}: ${output}`);
     return /open (http:\S+)/.exec(output)?.[1];
-  }, `the address of ${name}`);
+  };
+  const url = await until(isOpen, `the address of ${name}`, 40_000);
   const complaints: string[] = [];
   return {
     url,

@@ -52,6 +52,8 @@ test('examples/inbox shows what came before the page, once per device, and what 
   const example = await startPageExample('inbox');
   const send = (text: string) => fetch(`${example.url}/notes`, { method: 'POST', body: JSON.stringify({ text }) });
   await send('Before the page');
+  const notJson = await fetch(`${example.url}/notes`, { method: 'POST', body: 'Before the page' });
+  expect(notJson.status).toBe(400);
   const pages = [await example.open(), await example.open()];
   const shows = (text: RegExp) =>
     until(async () => (await Promise.all(pages.map((page) => page.innerText('main')))).every((one) => text.test(one)));
@@ -59,6 +61,8 @@ test('examples/inbox shows what came before the page, once per device, and what 
   await send('While it is open');
   await shows(/^2 unread\s+While it is open\s*Before the page$/);
   await pages[0]!.click('text=Before the page');
+  await shows(/^1 unread\s+While it is open$/);
+  await pages[1]!.reload();
   await shows(/^1 unread\s+While it is open$/);
   expect(example.complaints).toEqual([]);
 });
