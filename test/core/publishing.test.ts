@@ -89,6 +89,8 @@ const calls: [string, string, unknown, object | undefined, string][] = [
   ['data over the limit', 'n', '€'.repeat(334), undefined, 'SSE_ERR_EVENT_TOO_LARGE'],
   ['a negative ttl', 'n', 1, { ttl: -1 }, 'SSE_ERR_INVALID_OPTION'],
   ['a timestamp that is none', 'n', 1, { timestamp: 'now' }, 'SSE_ERR_INVALID_OPTION'],
+  ['a misspelt tenantId', 'n', 1, { tenant: 'acme' }, 'SSE_ERR_INVALID_OPTION'],
+  ['options that are a name', 'n', 1, 'acme' as never, 'SSE_ERR_INVALID_OPTION'],
 ];
 
 test.each(sends)('%s refuses what cannot be sent, and sends nothing', async (_, send) => {

@@ -136,6 +136,7 @@ test('nonsense is refused, and the broker can still be closed', async () => {
     { timeoutMs: Number.NaN },
     { timeoutMs: 2 ** 31 },
     { timeoutMs: '5' as never },
+    { timeout: 5 } as never,
     { reconnectWithinMs: -1 },
     { reconnectWithinMs: Number.POSITIVE_INFINITY },
   ]) {
