@@ -103,6 +103,8 @@ export interface MailboxHost {
   addTopic(clientId: string, topic: string): Promise<boolean>;
   /** Takes back what {@link addTopic}, or the mailbox at the connect, gave; a topic of the application's stays. */
   removeTopic(clientId: string, topic: string): void;
+  /** Hands a client what was delivered to it and waits for the end of the turn: its mailbox has seen all of that then. */
+  handOver(clientId: string): void;
   /** An event for one client of this node, past the bus, without an id. */
   tell(clientId: string, event: string, data: string): void;
   /** Asks the providers of the other nodes; resolves to the sum. */

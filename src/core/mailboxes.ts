@@ -14,7 +14,7 @@ import { nameProblem, topicKey } from './topic.js';
 
 /** What mailboxes need of the broker, besides what their maker does. */
 export interface MailboxesHost
-  extends Omit<MailboxHost, 'restore' | 'isKeepingUp' | 'addTopic' | 'removeTopic' | 'tell'> {
+  extends Omit<MailboxHost, 'restore' | 'isKeepingUp' | 'addTopic' | 'removeTopic' | 'handOver' | 'tell'> {
   clientOf(clientId: string): Client | undefined;
   readonly membership: Membership;
   /** Hands over what was dispatched to a client. */
@@ -141,6 +141,10 @@ export class Mailboxes {
       removeTopic: (clientId, topic) => {
         const client = host.clientOf(clientId);
         if (client !== undefined) this.#removeTopic(client, topic);
+      },
+      handOver: (clientId) => {
+        const client = host.clientOf(clientId);
+        if (client !== undefined) host.settle(client);
       },
       tell: (clientId, event, data) => {
         const client = host.clientOf(clientId);

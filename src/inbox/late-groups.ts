@@ -92,6 +92,8 @@ export class LateGroups {
       const { stream, through = Number.POSITIVE_INFINITY } = late;
       if (this.#isClosed) return;
       if (stream.isClosed || (late.isThrough && this.#settled() >= through)) {
+        // What has come by counts as settled, and the stream is asked about it at the end of the turn: first it must know.
+        this.#host.handOver(stream.clientId);
         this.drop(late);
         continue;
       }
