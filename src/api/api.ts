@@ -7,7 +7,7 @@
 import type { ZodType } from 'zod';
 import { isSseError, SseError, shown } from '../core/errors.js';
 import type { Identity } from '../core/identity.js';
-import { type Arrival, arrive, checkBroker, type OnceLeft } from '../http/arrival.js';
+import { type Arrival, arrive, checkBroker, type OnceLeft, whilePresent } from '../http/arrival.js';
 import type { RefusalStyle } from '../http/options.js';
 import { type Answer, refusalOf, STREAM_HEADERS } from '../http/refusal.js';
 import { headerOf, queryOf, type RequestLike } from '../http/request.js';
@@ -153,7 +153,8 @@ export class Api<Req extends RequestLike, Context> {
   }
 
   async #json(request: ApiRequest<Req, Context>, route: JsonRoute, place: Place): Promise<Answer | undefined> {
-    const { raw } = request;
+    const { raw, onceLeft } = request;
+    const { authenticationTimeout } = this.#options.resolved;
     const known = await this.#callerOf(request, route);
     if (known === undefined) return undefined;
     const { caller, identity } = known;
@@ -168,8 +169,9 @@ export class Api<Req extends RequestLike, Context> {
       body = checked(route.body, read.value);
     }
     const run = async (): Promise<Answer> => {
-      const mayHave = (topic: string) =>
-        within(this.#options.resolved.authenticationTimeout, this.#mayHave(identity, topic));
+      const mayHave = async (topic: string) =>
+        // Whoever has left is answered no more, so it may be no.
+        (await whilePresent(this.#mayHave(identity, topic), authenticationTimeout, onceLeft)) ?? false;
       const outcome = await route.run({ caller, params, query, body, idempotencyKey, mayHave });
       return { status: outcome.status, headers: JSON_HEADERS, body: JSON.stringify(outcome.body) };
     };
@@ -288,17 +290,6 @@ function checkWait(given: unknown): number {
   const wait = given ?? 0;
   if (typeof wait === 'number' && Number.isFinite(wait)) return wait;
   throw new TypeError(`rateLimit must give ms, or undefined; got ${shown(wait)}`);
-}
-
-/** Waits at most `ms`; 0: for ever. */
-function within<T>(ms: number, promise: Promise<T>): Promise<T> {
-  if (ms === 0) return promise;
-  return new Promise((resolve, reject) => {
-    const late = () => reject(new SseError('SSE_ERR_AUTHENTICATION_TIMEOUT', 'authorisation took too long; try again'));
-    const timer = setTimeout(late, ms);
-    timer.unref?.();
-    void promise.then(resolve, reject).finally(() => clearTimeout(timer));
-  });
 }
 
 /** Methods of a place, for `Allow`. */

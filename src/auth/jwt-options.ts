@@ -2,6 +2,7 @@
 import { type Clock, systemClock } from '../core/clock.js';
 import { SseError, shown } from '../core/errors.js';
 import type { Identity } from '../core/identity.js';
+import { checkOptionNames } from '../core/option-names.js';
 import { keySetAlgorithms, type PublicKey, publicKey, secretKey, type VerificationKey } from './jwt-key.js';
 import { type TokenReader, type TokenSource, tokenReader } from './token.js';
 
@@ -149,11 +150,7 @@ const KNOWN: readonly (keyof JwtAuthenticatorOptions)[] = [
 /** @throws {SseError} `SSE_ERR_INVALID_OPTION`, naming the option, the value unless it is a key, and what is allowed */
 export function resolveJwtOptions(options: JwtAuthenticatorOptions): ResolvedJwtOptions {
   if (typeof options !== 'object' || options === null) return refuse('options', options, 'an object');
-  for (const name of Object.keys(options)) {
-    if (!KNOWN.includes(name as keyof JwtAuthenticatorOptions)) {
-      invalid(`unknown option ${shown(name)} of jwtAuthenticator; known are ${KNOWN.join(', ')}`);
-    }
-  }
+  checkOptionNames('jwtAuthenticator', options, KNOWN);
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const settings = { ...DEFAULTS, ...given } as JwtAuthenticatorOptions & typeof DEFAULTS;
   const { issuer, audience, type, requiredClaims, clockTolerance, maxTokenAge, mapIdentity, clock } = settings;

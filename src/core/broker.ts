@@ -26,7 +26,7 @@ import {
 import { type ErrorCode, SseError, shown } from './errors.js';
 import type { BusEvent, EventMap, PublishOptions } from './event.js';
 import { Fanout } from './fanout.js';
-import { type EventText, frameOf } from './frame.js';
+import type { EventText } from './frame.js';
 import { type Gap, LossFrame } from './gap.js';
 import { Heartbeat } from './heartbeat.js';
 import { ANONYMOUS, type Identity } from './identity.js';
@@ -420,11 +420,8 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     const kind = event.key.charCodeAt(0);
     if (kind === ONE_CLIENT) {
       const client = this.#registry.clients.get(event.key.slice(CLIENT_NAME_AT));
-      if (client === undefined) return;
-      // Its id says which messages came before it, as that of every event does; one of the inbox's own says it itself.
-      const isPlain = event.tag === undefined && client.mailbox !== undefined;
-      const frame = isPlain ? this.#mailboxes.frameOf(event) : frameOf(event);
-      if (frame !== undefined) this.#fanout.dispatchTo(client, frame);
+      const frame = client && this.#mailboxes.frameOf(event);
+      if (frame !== undefined) this.#fanout.dispatchTo(client!, frame);
       return;
     }
     if (kind === NODE) {

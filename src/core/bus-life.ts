@@ -1,7 +1,9 @@
 /**
  * The life of a broker's bus: started by the first who needs it, tried again after it failed, closed with a deadline.
  */
+
 import type { Bus, BusReceiver, Head } from './bus.js';
+import { withinMs } from './deadline.js';
 import { isThenable } from './diagnostics.js';
 
 /** What it needs of the broker. */
@@ -111,14 +113,4 @@ export class BusLife {
       clearTimeout(timer);
     }
   }
-}
-
-/** Waits for a promise that does not reject, but not for ever. */
-async function withinMs(promise: Promise<void>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const over = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([promise, over]);
-  clearTimeout(timer);
 }

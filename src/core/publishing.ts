@@ -12,6 +12,7 @@ import {
   type PublishOptions,
   serializeData,
 } from './event.js';
+import { checkOptionNames } from './option-names.js';
 import type { ResolvedOptions } from './options.js';
 import type { AudienceKind } from './sender.js';
 import {
@@ -26,12 +27,7 @@ import {
   userKey,
 } from './topic.js';
 
-const PUBLISH_OPTIONS: ReadonlySet<string> = new Set<keyof PublishOptions>([
-  'tenantId',
-  'timestamp',
-  'ttl',
-  'priority',
-]);
+const PUBLISH_OPTIONS: readonly (keyof PublishOptions)[] = ['tenantId', 'timestamp', 'ttl', 'priority'];
 
 /** What publishing needs of the broker. */
 export interface PublishingHost {
@@ -126,7 +122,8 @@ export class Publishing {
     if (this.#host.isClosed) {
       throw new SseError('SSE_ERR_BROKER_CLOSED', 'the broker is closed; nothing more can be sent');
     }
-    if (options !== undefined) checkOptionNames(options);
+    // A misspelt `tenantId` would send to the user of that name in every tenant.
+    if (options !== undefined && options !== null) checkOptionNames('a send', options, PUBLISH_OPTIONS);
     const { clock, maxEventBytes, serialize } = this.#host.options;
     const now = clock.now();
     const prepared: BusEvent = {
@@ -184,18 +181,6 @@ export function keyOf(kind: AudienceKind, name: string, tenantId: string | undef
 
 const noId = (answer: unknown): TypeError =>
   new TypeError(`the bus must give the event's id as a string; got ${shown(answer)}`);
-
-/** A misspelt `tenantId` would send to the user of that name in every tenant. */
-function checkOptionNames(options: PublishOptions): void {
-  if (typeof options !== 'object') {
-    throw new SseError('SSE_ERR_INVALID_OPTION', `options of a send must be an object; got ${shown(options)}`);
-  }
-  for (const name in options) {
-    if (PUBLISH_OPTIONS.has(name)) continue;
-    const known = [...PUBLISH_OPTIONS].join(', ');
-    throw new SseError('SSE_ERR_INVALID_OPTION', `unknown option ${shown(name)} of a send; known are ${known}`);
-  }
-}
 
 function tenantOf(options: PublishOptions | undefined, tenantId: string | undefined): string | undefined {
   const asked = options?.tenantId;

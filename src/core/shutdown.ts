@@ -2,6 +2,7 @@
 import type { Client } from './client.js';
 import type { Clock } from './clock.js';
 import { SseError, shown } from './errors.js';
+import { checkOptionNames } from './option-names.js';
 
 /** Options of `Broker.close()`. */
 export interface CloseOptions {
@@ -39,11 +40,8 @@ const CUT_GRACE = 1_000;
 
 /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
 export function resolveCloseOptions(options: CloseOptions): ResolvedCloseOptions {
-  const { timeoutMs = 5_000, reconnectWithinMs = 5_000, ...others } = options;
-  for (const option of Object.keys(others)) {
-    const known = 'known are timeoutMs, reconnectWithinMs';
-    throw new SseError('SSE_ERR_INVALID_OPTION', `unknown option ${shown(option)} of close; ${known}`);
-  }
+  checkOptionNames('close', options, ['timeoutMs', 'reconnectWithinMs']);
+  const { timeoutMs = 5_000, reconnectWithinMs = 5_000 } = options;
   for (const [option, value] of Object.entries({ timeoutMs, reconnectWithinMs })) {
     if (!Number.isFinite(value) || value < 0 || value >= 2 ** 31) {
       throw new SseError('SSE_ERR_INVALID_OPTION', `${option} must be a number of ms, 0 or more; got ${shown(value)}`);

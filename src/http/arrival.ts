@@ -248,7 +248,7 @@ function unauthenticated(): SseError {
 }
 
 /** Waits at most `ms` (0: for ever), and only for as long as the client does; undefined where it left. */
-function whilePresent<T>(promise: Promise<T>, ms: number, onceLeft: OnceLeft): Promise<T | undefined> {
+export function whilePresent<T>(promise: Promise<T>, ms: number, onceLeft: OnceLeft): Promise<T | undefined> {
   return new Promise((resolve, reject) => {
     const timer = ms > 0 ? setTimeout(() => settle(() => reject(timedOut())), ms) : undefined;
     // The connection holds the process, where there is still one.

@@ -4,6 +4,7 @@
  */
 
 import { SseError, shown } from '../core/errors.js';
+import { checkOptionNames } from '../core/option-names.js';
 
 /** What the ready-made authenticators and resolvers need of a request. Node's and Fetch's have it. */
 export interface RequestLike {
@@ -14,14 +15,8 @@ export interface RequestLike {
 
 /** Checks options that are names of query parameters. @throws {SseError} `SSE_ERR_INVALID_OPTION` */
 export function checkParameters(maker: string, options: object, known: readonly string[]): void {
-  if (typeof options !== 'object' || options === null) {
-    throw new SseError('SSE_ERR_INVALID_OPTION', `options of ${maker} must be an object; got ${shown(options)}`);
-  }
+  checkOptionNames(maker, options, known);
   for (const [name, value] of Object.entries(options)) {
-    if (!known.includes(name)) {
-      const message = `unknown option ${shown(name)} of ${maker}; known are ${known.join(', ')}`;
-      throw new SseError('SSE_ERR_INVALID_OPTION', message);
-    }
     if (value !== undefined && (typeof value !== 'string' || value === '')) {
       throw new SseError('SSE_ERR_INVALID_OPTION', `${name} must be a query parameter's name; got ${shown(value)}`);
     }

@@ -5,11 +5,11 @@
  * announced, and redis-cache-scripts.ts for when a count is believed. Whatever is wrong with Redis, the database answers.
  */
 import { isSseError, type SseError } from '../core/errors.js';
+import { checkOptionNames } from '../core/option-names.js';
 import { CacheWriter } from './cache-writer.js';
 import { type CacheLook, RedisCache } from './redis-cache.js';
 import {
   checkDuration,
-  checkOptionNames,
   REDIS_PLACE_DEFAULTS,
   RedisConnection,
   type RedisPlaceOptions,

@@ -1,6 +1,7 @@
 /** What the methods of an inbox are called with: checked, and in the form that the store and the broker know. */
 import { SseError, shown } from '../core/errors.js';
 import { checkEventName } from '../core/event.js';
+import { checkOptionNames } from '../core/option-names.js';
 import type { InboxReceiver, InboxSendOptions, MarkReadSelection, PendingOptions } from './inbox-types.js';
 import { messageIdOf } from './message-tag.js';
 import type { ReadSelection } from './store.js';
@@ -30,20 +31,9 @@ export function addressOf(receiver: InboxReceiver): [kind: keyof typeof RECEIVER
   throw new SseError('SSE_ERR_INVALID_OPTION', 'receiver must be { userId }, { group } or { everybody: true }');
 }
 
-/** @throws {SseError} `SSE_ERR_INVALID_OPTION`: an option that is read past would be one that does not work. */
-export function checkOptions(options: object, known: readonly string[]): void {
-  if (typeof options !== 'object' || options === null) {
-    throw new SseError('SSE_ERR_INVALID_OPTION', `options must be an object; got ${shown(options)}`);
-  }
-  for (const name of Object.keys(options)) {
-    if (known.includes(name)) continue;
-    throw new SseError('SSE_ERR_INVALID_OPTION', `unknown option ${shown(name)}; known are ${known.join(', ')}`);
-  }
-}
-
 /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
 export function checkSendOptions(options: InboxSendOptions): void {
-  checkOptions(options, SEND_OPTIONS);
+  checkOptionNames('a send', options, SEND_OPTIONS);
   const { dedupKey, dedupConflict, persist } = options;
   if (persist !== undefined && typeof persist !== 'boolean') {
     throw new SseError('SSE_ERR_INVALID_OPTION', `persist must be true or false; got ${shown(persist)}`);

@@ -8,11 +8,11 @@
 import { SseError, shown } from '../core/errors.js';
 import type { EventMap } from '../core/event.js';
 import type { MailboxHost } from '../core/mailbox.js';
+import { checkOptionNames } from '../core/option-names.js';
 import { checkTenantId, checkTopic, checkUserId, topicsDisabled } from '../core/topic.js';
 import {
   addressOf,
   checkEventTypes,
-  checkOptions,
   checkSendOptions,
   idOf,
   limitOf,
@@ -357,7 +357,7 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
 
   #readerOf(userId: string, options: InboxTenantOptions, known = TENANT_OPTIONS): Reader {
     if (this.#closing !== undefined) throw closed();
-    checkOptions(options, known);
+    checkOptionNames('this call', options, known);
     const { tenantId } = options;
     checkUserId(userId);
     return { userId, tenants: tenantId === undefined ? [''] : ['', checkTenantId(tenantId)] };

@@ -8,6 +8,7 @@
  */
 import type { MailboxHost } from '../core/mailbox.js';
 import type { TakenGroup } from './group-filter.js';
+import { contentOf } from './message-event.js';
 import { storedTag } from './message-tag.js';
 import type { BacklogCursor, InboxStore, StoredMessage } from './store.js';
 import type { StreamMailbox } from './stream-mailbox.js';
@@ -135,18 +136,8 @@ export class LateGroups {
     });
   }
 
-  #eventOf({ clientId }: StreamMailbox, { eventId, event, data, json, createdAt, expiresAt, priority }: StoredMessage) {
-    return this.#host.restore({
-      kind: 'client',
-      name: clientId,
-      tenantId: undefined,
-      event,
-      data,
-      json,
-      timestamp: createdAt,
-      expiresAt,
-      priority,
-      tag: storedTag(eventId, this.#settled()),
-    });
+  #eventOf({ clientId }: StreamMailbox, message: StoredMessage) {
+    const tag = storedTag(message.eventId, this.#settled());
+    return this.#host.restore({ ...contentOf(message), kind: 'client', name: clientId, tenantId: undefined, tag });
   }
 }

@@ -12,6 +12,7 @@ import { isSseError, SseError } from '../core/errors.js';
 import type { MailboxHost } from '../core/mailbox.js';
 import type { AudienceKind } from '../core/sender.js';
 import { InDoubt } from './in-doubt.js';
+import { contentOf } from './message-event.js';
 import { messageTag } from './message-tag.js';
 import { type Done, type Refused, RefusedMessages } from './refused.js';
 import type { Appended, InboxStore, NewMessage, StoredMessage } from './store.js';
@@ -349,19 +350,13 @@ export class Outbound {
   }
 
   #eventOf(message: NewMessage, position: number) {
-    const { eventId, receiver, event, data, json, createdAt, expiresAt, priority } = message;
-    const { type, name, tenantId } = receiver;
+    const { type, name, tenantId } = message.receiver;
     return this.#host.restore({
+      ...contentOf(message),
       kind: KINDS[type],
       name,
       tenantId: tenantId === '' ? undefined : tenantId,
-      event,
-      data,
-      json,
-      timestamp: createdAt,
-      expiresAt,
-      priority,
-      tag: messageTag(eventId, { position, settled: this.settledBefore(position) }),
+      tag: messageTag(message.eventId, { position, settled: this.settledBefore(position) }),
     });
   }
 }

@@ -35,18 +35,6 @@ export function checkDuration(option: string, value: unknown, least: number): vo
   if (!isDuration) refuseOption(option, value, `a whole number of ms from ${least} to ${2 ** 31 - 1}`);
 }
 
-/** @throws {SseError} `SSE_ERR_INVALID_OPTION` for a name that is none of `known` */
-export function checkOptionNames(of: string, options: object, known: readonly string[]): void {
-  if (typeof options !== 'object' || options === null) refuseOption('options', options, 'an object');
-  for (const name of Object.keys(options)) {
-    if (known.includes(name)) continue;
-    throw new SseError(
-      'SSE_ERR_INVALID_OPTION',
-      `unknown option ${shown(name)} of ${of}; known are ${known.join(', ')}`,
-    );
-  }
-}
-
 export class RedisConnection {
   /** The first key of every script: all others begin with it, and share its hash tag. */
   readonly root: string;

@@ -10,14 +10,9 @@
  */
 import { redisScript } from '../buses/redis-caller.js';
 import { SseError } from '../core/errors.js';
+import { checkOptionNames } from '../core/option-names.js';
 import type { Presence, PresenceSource, PresentClient } from './presence.js';
-import {
-  checkDuration,
-  checkOptionNames,
-  REDIS_PLACE_DEFAULTS,
-  RedisConnection,
-  type RedisPlaceOptions,
-} from './redis-connection.js';
+import { checkDuration, REDIS_PLACE_DEFAULTS, RedisConnection, type RedisPlaceOptions } from './redis-connection.js';
 
 /** Options of {@link RedisPresence}. Durations are in milliseconds. */
 export interface RedisPresenceOptions extends RedisPlaceOptions {

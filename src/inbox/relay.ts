@@ -6,6 +6,7 @@
  * each message to one. A node that dies with what it was given loses its lease, and another takes over: so a message may be
  * published twice, with the same tag, by which nodes know it again.
  */
+import { withinMs } from '../core/deadline.js';
 import type { MailboxHost } from '../core/mailbox.js';
 import type { Outbound } from './outbound.js';
 import type { Settled } from './settled.js';
@@ -117,7 +118,7 @@ export class Relay {
     this.#isClosed = true;
     await this.#stopHearing?.();
     await this.#running;
-    await within(CLOSE_MS, this.#publishing);
+    await withinMs(this.#publishing, CLOSE_MS);
     await this.#saying;
     this.#isOver = true;
     await this.#say();
@@ -144,9 +145,9 @@ export class Relay {
   async #relaySome(now = this.#host.clock.now()): Promise<boolean> {
     const { clock, nodeId: node } = this.#host;
     const again = this.isInDoubt;
-    // What is given already would come again.
-    const known = new Set(again ? this.#given : []);
-    const limit = TAKEN + known.size;
+    // Asked again, the store gives these as well.
+    const known = new Set(this.#given);
+    const limit = again ? TAKEN + known.size : TAKEN;
     let messages: StoredMessage[];
     try {
       messages = await this.#store.relay({ node, limit, now, ...(again && { again }) });
@@ -155,7 +156,7 @@ export class Relay {
       this.#outbound.givenThrough = this.#outbound.newest;
       throw error;
     }
-    const fresh = messages.filter(({ position }) => !known.has(position) && !this.#given.has(position));
+    const fresh = messages.filter(({ position }) => !known.has(position));
     if (fresh.length === 0) return false;
     this.relayed += fresh.length;
     for (const { position } of fresh) this.#given.add(position);
@@ -238,14 +239,4 @@ export class Relay {
     this.#outbound.othersThrough = through;
     this.#outbound.givenThrough = isInDoubt ? through : Number.POSITIVE_INFINITY;
   }
-}
-
-/** Resolves when it does, or when that time has passed. */
-async function within(ms: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([work, late]);
-  clearTimeout(timer);
 }
