@@ -5,30 +5,15 @@ import { chmodSync, chownSync, copyFileSync, readdirSync, readFileSync, symlinkS
 import path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { SqliteBus, type SqliteBusOptions } from '../../src/buses/sqlite.js';
-import type { OutgoingEvent } from '../../src/index.js';
 import { root } from '../support/package.js';
 import { until } from '../support/until.js';
 import { testDrivers } from './sqlite-drivers.js';
-import { hashes, temporaryFolder } from './sqlite-files.js';
+import { hashes } from './sqlite-files.js';
+import { event, folderOfTest } from './sqlite-history.js';
 
 const drivers = await testDrivers();
 const [libsql] = drivers;
 const NOBODY = 65_534;
-
-function folderOfTest(): string {
-  const { folder, remove } = temporaryFolder();
-  onTestFinished(remove);
-  return folder;
-}
-
-const event = (data: string): OutgoingEvent => ({
-  key: 't::a',
-  event: 'e',
-  data,
-  json: false,
-  timestamp: 1,
-  expiresAt: 0,
-});
 
 async function started(options: SqliteBusOptions): Promise<SqliteBus> {
   const bus = new SqliteBus({ lockTimeout: 0, ...options });

@@ -5,47 +5,13 @@ import { copyFileSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileS
 import path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { SqliteBus, type SqliteBusOptions } from '../../src/buses/sqlite.js';
-import { type BusEvent, type BusStatus, isSseError, type OutgoingEvent } from '../../src/index.js';
+import { type BusStatus, isSseError } from '../../src/index.js';
 import { root } from '../support/package.js';
 import { testDrivers } from './sqlite-drivers.js';
-import { hashes, temporaryFolder } from './sqlite-files.js';
+import { hashes } from './sqlite-files.js';
+import { event, folderOfTest, historyWith, read, started } from './sqlite-history.js';
 
 const [libsql] = await testDrivers();
-
-function folderOfTest(): string {
-  const { folder, remove } = temporaryFolder();
-  onTestFinished(remove);
-  return folder;
-}
-
-function event(data: string, key = 't::a'): OutgoingEvent {
-  return { key, event: 'e', data, json: false, timestamp: 1, expiresAt: 0 };
-}
-
-async function started(options: SqliteBusOptions): Promise<SqliteBus & { events: BusEvent[]; statuses: BusStatus[] }> {
-  const bus = new SqliteBus({ lockTimeout: 0, ...options });
-  onTestFinished(() => bus.close());
-  const events: BusEvent[] = [];
-  const statuses: BusStatus[] = [];
-  await bus.start({
-    deliver: (delivered) => events.push(delivered),
-    lost: () => {},
-    status: (status) => statuses.push(status),
-    error: (error) => expect.unreachable(String(error)),
-  });
-  return Object.assign(bus, { events, statuses });
-}
-
-/** A history with `count` events of 200 B, closed. */
-async function historyWith(count: number, file: string): Promise<string[]> {
-  const bus = await started({ database: file });
-  const ids = await Promise.all(Array.from({ length: count }, (_, i) => bus.publish(event(`${i} ${'x'.repeat(200)}`))));
-  await bus.close();
-  return ids;
-}
-
-const read = async (bus: SqliteBus, after: string, keys = ['t::a']) =>
-  await bus.read({ keys, after, limit: 10_000, max: 0 });
 
 describe('a file that is no history of ours is refused, and left as it was', () => {
   const cases: Record<string, (file: string) => unknown> = {

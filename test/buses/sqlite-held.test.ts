@@ -8,29 +8,13 @@ import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { SqliteBus, type SqliteBusOptions } from '../../src/buses/sqlite.js';
-import type { OutgoingEvent } from '../../src/index.js';
 import { root } from '../support/package.js';
 import { skipUnless } from '../support/skip.js';
 import { buildCopies, type Copies } from './sqlite-copies.js';
 import { testDrivers } from './sqlite-drivers.js';
-import { temporaryFolder } from './sqlite-files.js';
+import { event, folderOfTest } from './sqlite-history.js';
 
 const [libsql] = await testDrivers();
-
-function folderOfTest(): string {
-  const { folder, remove } = temporaryFolder();
-  onTestFinished(remove);
-  return folder;
-}
-
-const event = (data: string): OutgoingEvent => ({
-  key: 't::a',
-  event: 'e',
-  data,
-  json: false,
-  timestamp: 1,
-  expiresAt: 0,
-});
 
 const receiver = { deliver() {}, lost() {}, status() {}, error() {} };
 

@@ -1,31 +1,11 @@
 /** What comes before what: statuses that a handler changes, gaps while events wait, and the id that is kept. */
-import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
-import { SSEClient, type SSEClientConfig, type SSEGap } from '../../src/client/index.js';
-import { eventText, startFaultServer } from '../support/fault-server.js';
+import { afterEach, expect, test, vi } from 'vitest';
+import type { SSEGap } from '../../src/client/index.js';
+import { eventText } from '../support/fault-server.js';
 import { until } from '../support/until.js';
+import { writtenStream } from './written-stream.js';
 
 afterEach(() => vi.unstubAllGlobals());
-
-/** A client that is connected to a stream that the test writes. */
-async function start(config: SSEClientConfig = {}) {
-  let write: (text: string) => void = () => {};
-  const server = await startFaultServer(({ res }) => {
-    res.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
-    write = (text) => res.write(text);
-  });
-  const client = new SSEClient({ url: server.url, ...config });
-  onTestFinished(() => client.destroy());
-  const send = async (...texts: readonly string[]) => {
-    const count = client.getStats().messagesReceived + texts.length;
-    write(texts.join(''));
-    await until(() => client.getStats().messagesReceived === count, `${count} events`);
-  };
-  const connect = async () => {
-    client.connect();
-    await until(() => client.getStatus().connected, 'connected');
-  };
-  return { client, send, connect };
-}
 
 const note = (n: number) => eventText(String(n), { id: String(n), event: 'note' });
 const gap = (to: number) =>
@@ -35,7 +15,7 @@ const gap = (to: number) =>
   });
 
 test('where a handler changes the status, those after it hear of both changes in order', async () => {
-  const { client, connect } = await start();
+  const { client, connect } = await writtenStream();
   const heard: string[] = [];
   client.on('status', ({ status }) => {
     if (status === 'connected') client.disconnect();
@@ -56,7 +36,7 @@ test('where a handler changes the status, those after it hear of both changes in
 });
 
 test('a gap that comes while paused is told in its place, so a snapshot is newer than what was delivered before', async () => {
-  const { client, send, connect } = await start();
+  const { client, send, connect } = await writtenStream();
   const seen: unknown[] = [];
   client.subscribe('note', (data) => seen.push(data));
   client.on('gap', ({ resumedFrom, refetch }) => {
@@ -78,7 +58,7 @@ test('a gap that comes while paused is told in its place, so a snapshot is newer
 });
 
 test('what waited for one snapshot goes out before the next is fetched', async () => {
-  const { client, send, connect } = await start();
+  const { client, send, connect } = await writtenStream();
   const seen: unknown[] = [];
   const loads: ((value: string) => void)[] = [];
   client.subscribe('note', (data) => seen.push(data));
@@ -96,7 +76,7 @@ test('while a snapshot is fetched the id of what waits is not kept for the next 
   const kept = new Map<string, string>();
   const storage = { getItem: (key: string) => kept.get(key), setItem: (key: string, id: string) => kept.set(key, id) };
   vi.stubGlobal('sessionStorage', storage);
-  const { client, send, connect } = await start({ persistLastEventId: 'session', name: 'mine' });
+  const { client, send, connect } = await writtenStream({ persistLastEventId: 'session', name: 'mine' });
   client.subscribe('note', () => {});
   let done = () => {};
   client.on('gap', ({ refetch }) => void refetch(() => new Promise<void>((resolve) => (done = resolve))));

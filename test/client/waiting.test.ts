@@ -4,6 +4,7 @@ import { SSEClient, type SSEClientConfig } from '../../src/client/index.js';
 import { eventText, startFaultServer, stream } from '../support/fault-server.js';
 import { collectGarbage } from '../support/garbage.js';
 import { until } from '../support/until.js';
+import { writtenStream } from './written-stream.js';
 
 async function receive(text: string, count: number, config: SSEClientConfig = {}) {
   const server = await startFaultServer(stream(text));
@@ -49,24 +50,14 @@ test('a hundred thousand take less than two seconds', async () => {
 
 /** Numbered events that come while the client is paused, when `write` says so. */
 async function startPaused(config: SSEClientConfig) {
-  let write: (text: string) => void = () => {};
-  const server = await startFaultServer(({ res }) => {
-    res.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
-    write = (text) => res.write(text);
-  });
-  const client = new SSEClient({ url: server.url, ...config });
-  onTestFinished(() => client.destroy());
+  const { client, send, connect } = await writtenStream(config);
   const seen: unknown[] = [];
   client.on('gap', ({ resumedFrom }) => seen.push(`gap to ${resumedFrom}`));
   client.subscribe('note', (data) => seen.push(data));
-  client.connect();
-  await until(() => client.getStatus().connected, 'connected');
+  await connect();
   client.pause();
-  const receive = async (...numbers: readonly number[]) => {
-    const count = client.getStats().messagesReceived + numbers.length;
-    write(numbers.map((n) => eventText(String(n), { id: String(n), event: 'note' })).join(''));
-    await until(() => client.getStats().messagesReceived === count, `${numbers}`);
-  };
+  const receive = (...numbers: readonly number[]) =>
+    send(...numbers.map((n) => eventText(String(n), { id: String(n), event: 'note' })));
   return { client, seen, receive };
 }
 

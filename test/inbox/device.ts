@@ -2,8 +2,10 @@
  * A device of a user, in this process: a sink that takes and stalls as it is told, a network that loses what is under way when it
  * is cut, and a reader that knows what an EventSource would know.
  */
+import { expect, onTestFinished } from 'vitest';
 import type { Broker, Encoded, Sink, SinkOwner } from '../../src/index.js';
 import { Reader } from '../support/reader.js';
+import { until } from '../support/until.js';
 
 /** One stream of a device. */
 class Connection implements Sink {
@@ -151,3 +153,22 @@ export class Device {
 
 /** Names of events that are messages in these tests. */
 export const MESSAGE_TYPES: ReadonlySet<string> = new Set(['note', 'alarm']);
+
+/** A phone of anna's that is connected, with nothing unread; `gets` waits until it has got these, and no others. */
+export async function annasPhone(broker: Broker) {
+  const phone = new Device('anna', undefined, 'phone');
+  phone.connect(broker);
+  onTestFinished(() => phone.cut(0));
+  await until(() => {
+    phone.take();
+    return phone.unread === 0;
+  }, 'the phone');
+  const gets = async (...numbers: number[]): Promise<void> => {
+    await until(() => {
+      phone.take();
+      return phone.messages.length >= numbers.length;
+    }, `${numbers} on the phone`);
+    expect(phone.messages).toEqual(numbers);
+  };
+  return { phone, gets };
+}

@@ -13,7 +13,7 @@ import { ManualClock } from '../support/manual-clock.js';
 import { SharedHub } from '../support/shared-bus.js';
 import { until } from '../support/until.js';
 import { POSTGRES, postgresDatabase } from './databases.js';
-import { Device } from './device.js';
+import { annasPhone } from './device.js';
 
 const unavailable = (): SseError => new SseError('SSE_ERR_STORE_UNAVAILABLE', 'no answer came');
 
@@ -90,24 +90,11 @@ async function makeNode(store: InboxStore, hub: SharedHub, nodeLease = 60_000) {
     return inbox.close();
   });
   await inbox.start();
-  const phone = new Device('anna', undefined, 'phone');
-  phone.connect(broker);
-  onTestFinished(() => phone.cut(0));
-  await until(() => {
-    phone.take();
-    return phone.unread === 0;
-  }, 'the phone');
+  const { phone, gets } = await annasPhone(broker);
   const send = (number: number, dedupKey?: string) => inbox.sendToUser('anna', 'note', number, { dedupKey });
   const lose = async (how: NonNullable<Unsure['next']>, number: number, dedupKey?: string): Promise<void> => {
     unsure.next = how;
     await expect(send(number, dedupKey)).rejects.toMatchObject({ code: 'SSE_ERR_STORE_UNAVAILABLE' });
-  };
-  const gets = async (...numbers: number[]): Promise<void> => {
-    await until(() => {
-      phone.take();
-      return phone.messages.length >= numbers.length;
-    }, `${numbers} on the phone`);
-    expect(phone.messages).toEqual(numbers);
   };
   const stored = async () => (await store.pending({ reader: READER, after: 0, limit: 100, now: 0 })).map(numberOf);
   return { broker, inbox, unsure, phone, send, lose, gets, stored };

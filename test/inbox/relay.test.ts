@@ -6,7 +6,7 @@ import { message, toUser } from '../../src/testing/store-case.js';
 import { makeBroker } from '../support/broker.js';
 import { SharedHub } from '../support/shared-bus.js';
 import { until } from '../support/until.js';
-import { Device } from './device.js';
+import { annasPhone } from './device.js';
 
 type Method = 'relay' | 'relayed';
 
@@ -38,24 +38,11 @@ async function makeNode(store: MemoryStore, isShared = true) {
   const inbox = new Inbox({ broker, store, deviceGrace: 20, relayInterval: 20, nodeLease: 3_600_000 });
   onTestFinished(() => inbox.close());
   await inbox.start();
-  const phone = new Device('anna', undefined, 'phone');
-  phone.connect(broker);
-  onTestFinished(() => phone.cut(0));
-  await until(() => {
-    phone.take();
-    return phone.unread === 0;
-  }, 'the phone');
+  const { phone, gets } = await annasPhone(broker);
   const enqueue = async (...numbers: number[]): Promise<void> => {
     const tx = store.begin();
     for (const number of numbers) await inbox.enqueue(tx, { userId: 'anna' }, 'note', number);
     tx.commit();
-  };
-  const gets = async (...numbers: number[]): Promise<void> => {
-    await until(() => {
-      phone.take();
-      return phone.messages.length >= numbers.length;
-    }, `${numbers} on the phone`);
-    expect(phone.messages).toEqual(numbers);
   };
   return { port, broker, inbox, phone, enqueue, gets };
 }
