@@ -1,6 +1,5 @@
 /** The root entry of `sse-broker`: the broker, the handlers, and the contracts to extend them. */
 
-export type { ConnectRequest } from './core/broker.js';
 export { Broker } from './core/broker.js';
 export type { Bus, BusReceiver, BusStatus, Head, Loss, LossReason, ReadRequest, ReadResult } from './core/bus.js';
 export { EVENT_ID } from './core/bus.js';
@@ -8,6 +7,7 @@ export type { DisconnectReason } from './core/client.js';
 export type { Clock } from './core/clock.js';
 export type { NodeInfo, NodeLeaveReason, NodeStats } from './core/cluster.js';
 export type { NodeFigures } from './core/cluster-message.js';
+export type { ConnectRequest } from './core/connecting.js';
 export type {
   BrokerEventName,
   BrokerEvents,

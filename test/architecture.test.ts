@@ -23,7 +23,7 @@ const COMPUTED = 'a name that is put together at run time';
 const FOLDERS: Readonly<Record<string, Rule>> = {
   '': { ours: ['core', 'http'] },
   core: { ours: [], packages: ['uuid', 'eventemitter3', 'node:zlib'] },
-  http: { ours: ['core'], packages: ['node:http', 'node:http2', 'node:net', 'node:zlib'] },
+  http: { ours: ['core'], packages: ['node:http', 'node:http2', 'node:net', 'node:stream', 'node:zlib'] },
   auth: { ours: ['core', 'http'], packages: ['jose', 'node:crypto', 'node:http'] },
   // Frameworks are typed by the part that is used, and never imported.
   adapters: { ours: ['core', 'http'], packages: ['node:http', 'node:http2'] },
@@ -36,6 +36,7 @@ const FOLDERS: Readonly<Record<string, Rule>> = {
       'core/topic',
       'core/clock',
       'core/event-cache',
+      'core/option-names',
       'core/sequence-index',
     ],
     types: ['core'],

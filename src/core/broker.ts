@@ -6,27 +6,24 @@
  */
 
 import { v4 as uuid } from 'uuid';
-import { checkAdmission, shedDelay } from './admission.js';
-import { Arrivals } from './arrivals.js';
+import { checkAdmission } from './admission.js';
 import type { Bus, Head, Loss } from './bus.js';
 import { BusLife } from './bus-life.js';
 import { CheckedBus } from './checked-bus.js';
-import { Client, type ClientHost, type DisconnectReason } from './client.js';
+import type { Client, ClientHost, DisconnectReason } from './client.js';
 import { ClientCommands } from './client-commands.js';
 import { Cluster } from './cluster.js';
-import { connectedData } from './connected-data.js';
+import { Connecting, type ConnectRequest } from './connecting.js';
 import {
   type BrokerEventName,
   type BrokerListener,
   type ClientInfo,
   Diagnostics,
   type ErrorOrigin,
-  isThenable,
 } from './diagnostics.js';
-import { type ErrorCode, SseError, shown } from './errors.js';
+import { type ErrorCode, SseError } from './errors.js';
 import type { BusEvent, EventMap, PublishOptions } from './event.js';
 import { Fanout } from './fanout.js';
-import type { EventText } from './frame.js';
 import { type Gap, LossFrame } from './gap.js';
 import { Heartbeat } from './heartbeat.js';
 import { ANONYMOUS, type Identity } from './identity.js';
@@ -39,7 +36,6 @@ import { type ClusterPresence, presenceOf } from './presence.js';
 import { PresenceTracker } from './presence-tracker.js';
 import { Publishing, type PublishingHost } from './publishing.js';
 import { Registry } from './registry.js';
-import { Replay, type ReplayHost, startFresh } from './replay.js';
 import { type AudienceKind, Sender } from './sender.js';
 import {
   type CloseOptions,
@@ -48,23 +44,9 @@ import {
   type ResolvedCloseOptions,
   resolveCloseOptions,
 } from './shutdown.js';
-import type { Sink } from './sink.js';
 import { type BrokerStats, type ClusterStats, Counters, clusterStatsOf } from './stats.js';
 import { type Presence, TenantBroker } from './tenant.js';
-import { audienceOf, checkTenantId, clientKey, nameProblem, nodeKey, userKey } from './topic.js';
-
-/** What {@link Broker.connect} is given. */
-export interface ConnectRequest {
-  /** Where the bytes go; ready to be written to. */
-  readonly sink: Sink;
-  /** Default: anonymous. */
-  readonly identity?: Identity | undefined;
-  readonly topics?: readonly string[] | undefined;
-  /** The client's Last-Event-ID, as it came. Anything that is not an id of the bus is told as a gap. */
-  readonly lastEventId?: string | undefined;
-  /** How the client names its device, for an inbox: at most 256 characters. Default: not at all. */
-  readonly device?: string | undefined;
-}
+import { audienceOf, checkTenantId, clientKey, nodeKey, userKey } from './topic.js';
 
 /** What the keys of single clients, and of nodes, start with. */
 const ONE_CLIENT = clientKey('').charCodeAt(0);
@@ -104,9 +86,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   readonly #diagnostics: Diagnostics;
   readonly #counters = new Counters();
   readonly #ending = new Set<Client>();
-  readonly #arrivals = new Arrivals();
-  readonly #clientHost: ClientHost;
-  readonly #replayHost: ReplayHost;
+  readonly #connecting: Connecting;
   #state = OPEN;
   #closing: Promise<CloseResult> | undefined = undefined;
   #whenEmpty: (() => void) | undefined = undefined;
@@ -128,8 +108,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     this.#commands = this.#makeCommands();
     this.#publishing = new Publishing(this.#makePublishingHost());
     this.#mailboxes = this.#makeMailboxes();
-    this.#clientHost = this.#makeClientHost();
-    this.#replayHost = this.#makeReplayHost();
+    this.#connecting = this.#makeConnecting();
   }
 
   /** Connects the bus. Implied by the first connect or publish; calling it again gives the same promise. */
@@ -200,39 +179,10 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
    *
    * @throws {SseError} as {@link admit}, and what the sink's `open` throws.
    */
-  connect({ sink, identity = ANONYMOUS, topics = [], lastEventId, device = '' }: ConnectRequest): string {
+  connect(request: ConnectRequest): string {
+    const { identity = ANONYMOUS, topics } = request;
     this.admit(identity, topics);
-    const client = new Client(this.#clientHost, sink, this.#newClientId(), identity);
-    client.deadline = this.#deadlineOf(client, identity);
-    client.open();
-    this.#counters.connects++;
-    // A carrier that was gone before it began: it is in no map yet, and must not come into one.
-    if (client.isOver) return client.id;
-    const started = this.#busLife.start();
-    this.#heartbeat.add(client);
-    const { whenJoined } = this.#membership.enter(client, identity, topics);
-    const { firstFrames } = this.#counters;
-    const mailbox = this.#mailboxes.open(client, device, lastEventId);
-    if (mailbox !== undefined) {
-      const joined = this.#mailboxes.join(client, mailbox);
-      this.#startLater(client, lastEventId, Promise.all([started, whenJoined, joined]));
-    } else if (whenJoined !== undefined || isThenable(started)) {
-      this.#startLater(client, lastEventId, Promise.all([started, whenJoined]));
-    } else if (lastEventId === undefined) {
-      startFresh(client, this.#replayHost);
-    } else {
-      this.#holdingFor(client, lastEventId).start();
-    }
-    // One that failed at once was never there, for listeners; the error is told.
-    if (client.isOver) return client.id;
-    if (firstFrames === this.#counters.firstFrames) this.#arrivals.expectFirstFrame(client.id);
-    client.isAnnounced = true;
-    if (this.#diagnostics.listenerCount('clientConnected') > 0) {
-      this.#diagnostics.emit('clientConnected', this.#infoOf(client));
-    }
-    // A listener may have ended it.
-    if (this.#tracker !== undefined && !client.isOver) this.#tracker.arrived(client);
-    return client.id;
+    return this.#connecting.connect(request);
   }
 
   /**
@@ -347,7 +297,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
    * it. Undefined where that is so already, as with a bus of this process. For handlers.
    */
   whenStreaming(clientId: string): Promise<void> | undefined {
-    return this.#arrivals.whenBegun(clientId);
+    return this.#connecting.whenStreaming(clientId);
   }
 
   /**
@@ -435,24 +385,6 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     if (channel !== undefined && frame !== undefined) this.#fanout.dispatch(channel, frame);
   }
 
-  #holdingFor(client: Client, lastEventId: string | undefined): Replay {
-    const replay = new Replay(client, this.#replayHost, lastEventId);
-    client.holder = replay;
-    return replay;
-  }
-
-  #startLater(client: Client, lastEventId: string | undefined, whenReady: Promise<unknown>): void {
-    const replay = this.#holdingFor(client, lastEventId);
-    this.#arrivals.joining(
-      client.id,
-      whenReady,
-      () => {
-        if (!client.isOver) replay.start();
-      },
-      (error) => this.#failClient(client, error, 'bus'),
-    );
-  }
-
   #lost({ reason, keys, head }: Loss): void {
     const clients = this.#membership.membersOf(keys);
     this.#fanout.settle();
@@ -492,16 +424,10 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     client.flush(this.#options.clock.now());
   }
 
-  #failClient(client: Client, error: unknown, origin: ErrorOrigin): void {
-    this.#diagnostics.report(error, origin, 'SSE_ERR_BUS_UNAVAILABLE');
-    // A stream that may have no first frame yet, and many of them at once: each is told when to come back.
-    client.end('failed', undefined, shedDelay(this.#options));
-  }
-
   #unregister(client: Client, reason: DisconnectReason, message: string | undefined, cause: Error | undefined): void {
     const isTold = client.isAnnounced && this.#diagnostics.listenerCount('clientDisconnected') > 0;
     const info = isTold ? this.#infoOf(client) : undefined;
-    this.#arrivals.gone(client.id);
+    this.#connecting.gone(client);
     client.mailbox?.close();
     this.#membership.leaveAll(client);
     if (!client.isClosed) this.#ending.add(client);
@@ -536,25 +462,6 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     if (wasStarted) await this.#busLife.close(goodbye, Math.max(1_000, deadline - this.#options.clock.monotonic()));
     this.#state = CLOSED;
     return result;
-  }
-
-  /** A second client of the same id would put the first one out of every map but its own stream. */
-  #newClientId(): string {
-    const id = this.#options.createId();
-    const problem = nameProblem(id) ?? (this.#registry.clients.has(id) ? 'must be new at every call' : undefined);
-    if (problem === undefined) return id;
-    throw new SseError('SSE_ERR_INVALID_OPTION', `what createId returns ${problem}; got ${shown(id)}`);
-  }
-
-  #deadlineOf(client: Client, { expiresAt }: Identity): number {
-    const { maxConnectionAge } = this.#options;
-    // A deploy makes many streams at once: they must not all grow old at once.
-    const oldAt = maxConnectionAge > 0 ? client.connectedAt + maxConnectionAge * (0.9 + Math.random() * 0.1) : 0;
-    if (expiresAt === undefined || expiresAt === 0 || (oldAt > 0 && oldAt < expiresAt)) {
-      client.deadlineReason = 'max-age';
-      return oldAt;
-    }
-    return expiresAt;
   }
 
   #infoOf(client: Client): ClientInfo {
@@ -635,7 +542,7 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
       cluster: this.#cluster,
       start: () => this.#busLife.start(),
       askedMailboxes: (text) => this.#mailboxes.asked(text),
-      arrivalOf: (clientId) => this.#arrivals.whenJoined(clientId),
+      arrivalOf: (clientId) => this.#connecting.whenJoined(clientId),
       end: (client, reason) => this.#end(client, 'disconnected', reason),
     });
   }
@@ -723,36 +630,27 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     };
   }
 
-  #makeReplayHost(): ReplayHost {
-    return {
+  #makeConnecting(): Connecting {
+    return new Connecting({
+      options: this.#options,
       bus: this.#bus,
-      maxReplayEvents: this.#options.maxReplayEvents,
-      maxHeldBytes: this.#options.clientBufferBytes,
-      now: this.#clientHost.now,
+      registry: this.#registry,
+      membership: this.#membership,
+      mailboxes: this.#mailboxes,
+      heartbeat: this.#heartbeat,
+      counters: this.#counters,
+      clientHost: this.#makeClientHost(),
+      start: () => this.#busLife.start(),
       settle: () => this.#fanout.settle(),
-      firstFrame: (client, id) => {
-        this.#counters.firstFrames++;
-        this.#arrivals.firstFrameCame(client.id);
-        return this.#firstFrame(client, id);
+      connected: (client) => {
+        client.isAnnounced = true;
+        if (this.#diagnostics.listenerCount('clientConnected') > 0) {
+          this.#diagnostics.emit('clientConnected', this.#infoOf(client));
+        }
+        // A listener may have ended it.
+        if (this.#tracker !== undefined && !client.isOver) this.#tracker.arrived(client);
       },
-      gapTold: (client, gap) => this.#gapTold(client, gap),
-      replayed: (events) => {
-        this.#counters.replayed += events;
-      },
-      dropped: this.#clientHost.dropped,
-      failed: (client, error) => this.#failClient(client, error, 'replay'),
-    };
-  }
-
-  #firstFrame(client: Client, id: string | undefined): EventText {
-    const { retry: middle, connectedEvent, heartbeatInterval } = this.#options;
-    const retry = middle === 0 ? undefined : Math.round(middle * (0.75 + Math.random() * 0.5));
-    if (!connectedEvent) return { id, retry };
-    const data = connectedData(client, this.#membership.topicsOf(client), {
-      serverTime: this.#options.clock.now(),
-      heartbeatInterval,
-      retry: retry ?? 0,
+      failed: (error, origin) => this.#diagnostics.report(error, origin, 'SSE_ERR_BUS_UNAVAILABLE'),
     });
-    return { id, retry, event: 'connected', data };
   }
 }

@@ -83,7 +83,8 @@ export class SseError extends Error {
 
   constructor(code: ErrorCode, message: string, options: SseErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    const kind: ErrorKind = ERROR_CODES[code];
+    // JavaScript knows no types of codes.
+    const kind: ErrorKind = ERROR_CODES[code] ?? {};
     this.code = code;
     this.status = options.status ?? kind.status;
     this.retryable = options.retryable ?? kind.retryable ?? false;
@@ -91,9 +92,13 @@ export class SseError extends Error {
   }
 }
 
-/** True for an {@link SseError} of any copy of this package. */
+/** True for an {@link SseError} of any copy of this package. Throws for nothing, whatever an application throws. */
 export function isSseError(value: unknown): value is SseError {
-  return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[BRAND] === true;
+  try {
+    return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[BRAND] === true;
+  } catch {
+    return false;
+  }
 }
 
 /** `value` as it may stand in a message: short, on one line, quoted where it is a string. */

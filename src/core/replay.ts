@@ -1,11 +1,10 @@
 /**
  * How a client joins the live stream: hold, read, merge, go live.
  *
- * While this runs, live frames are held here. History is read page by page, as the socket drains, up to the head; then
- * the held frames that are newer go out and the client is live. What a client reads is never copied for it: pages
- * are references to shared frames, and when more is held than `HOLD_FRAMES` or its buffer's bytes, all of it is let go, because
- * history has it. Of large events a page is cut short, since many that read nothing may each be in another place of history.
- * What was sent to this client alone is in no history: it is held apart, and goes out in its place between the others.
+ * While this runs, live frames are held (held-frames.ts). History is read page by page, as the socket drains, up to the
+ * head; then the held frames that are newer go out and the client is live. What a client reads is never copied for it: pages
+ * are references to shared frames. Of large events a page is cut short, since many that read nothing may each be in another
+ * place of history. What was sent to this client alone is in no history: it goes out in its place between the others.
  *
  * A client with a mailbox (mailbox.ts) gets what waits there in between, in rounds: see {@link Round}.
  *
@@ -18,13 +17,13 @@ import type { Bus, Head, ReadResult } from './bus.js';
 import { EVENT_ID } from './bus.js';
 import type { Client, Holder } from './client.js';
 import { isThenable } from './diagnostics.js';
-import { controlFrame, type Encoded, type EventText, encodedOf, type Frame, inOrder } from './frame.js';
-import { type Gap, gapFrame, LossFrame } from './gap.js';
+import { controlFrame, type Encoded, type EventText, encodedOf, type Frame } from './frame.js';
+import { type Gap, gapFrame } from './gap.js';
+import { HeldFrames } from './held-frames.js';
 import { PAGE_BYTES, type Slice, slicesOf } from './page-slices.js';
 import { Round } from './round.js';
 import { beginningOf, placeOf } from './served.js';
 import { busIdOf, overtakenIn, sectionsOf } from './tagged-id.js';
-import { isLiveOnly } from './topic.js';
 
 /** What a replay needs of the broker. */
 export interface ReplayHost {
@@ -47,8 +46,6 @@ export interface ReplayHost {
 const PAGE_EVENTS = 128;
 const NOTHING_HELD: readonly Frame[] = [];
 const NO_SEQUENCES: ReadonlySet<number> = new Set();
-/** Most live frames held; history has them too. */
-const HOLD_FRAMES = 256;
 
 export class Replay implements Holder {
   readonly #client: Client;
@@ -74,24 +71,17 @@ export class Replay implements Holder {
   #head: Head | undefined = undefined;
   /** The cursor the client has by now; empty where it is its own affair. */
   #told = '';
-  #held: Frame[] = [];
-  #heldBytes = 0;
-  /** Held frames of this client alone, in order; at most `HOLD_FRAMES`. */
-  #own: Frame[] = [];
-  #ownBytes = 0;
-  /** The last of those that was one too many. */
-  #lastOwnDropped: Frame | undefined = undefined;
-  #hasLetGo = false;
-  /** The last frame that was let go of. */
-  #letGoThrough: Frame | undefined = undefined;
-  /** The last loss among what was let go of after which places cannot be compared with those of before. */
-  #letGoEpoch: LossFrame | undefined = undefined;
+  /** Live frames of meanwhile. */
+  readonly #held: HeldFrames;
+  /** History was read for other topics than the client has now. */
+  #mustReadAgain = false;
 
   /** `requested`: the client's Last-Event-ID; undefined where it has none. */
   constructor(client: Client, host: ReplayHost, requested: string | undefined) {
     this.#client = client;
     this.#host = host;
     this.#requested = requested;
+    this.#held = new HeldFrames(host.maxHeldBytes, host.dropped);
     this.#cursor = requested === undefined ? '' : busIdOf(requested);
     this.#overtaken = requested?.includes('~o') ? new Set(overtakenIn(sectionsOf(requested))) : NO_SEQUENCES;
   }
@@ -144,25 +134,7 @@ export class Replay implements Holder {
   }
 
   hold(encoded: Encoded): void {
-    let { frames, bytes } = encoded;
-    if (frames.some(isOwn)) {
-      for (const frame of frames) if (isOwn(frame)) this.#holdOwn(frame);
-      frames = frames.filter((frame) => !isOwn(frame));
-      if (frames.length === 0) return;
-      bytes = frames.reduce((sum, frame) => sum + frame.bytes, 0);
-    }
-    if (this.#held.length + frames.length <= HOLD_FRAMES && this.#hasRoom(this.#heldBytes, bytes)) {
-      this.#held.push(...frames);
-      this.#heldBytes += bytes;
-      return;
-    }
-    for (const frame of [...this.#held, ...frames]) {
-      if (frame instanceof LossFrame && frame.isBeginning) this.#letGoEpoch = frame;
-    }
-    this.#held = [];
-    this.#heldBytes = 0;
-    this.#hasLetGo = true;
-    this.#letGoThrough = frames[frames.length - 1];
+    this.#held.hold(encoded);
   }
 
   proceed(): void {
@@ -175,10 +147,10 @@ export class Replay implements Holder {
       } else if (this.#pageNext < this.#page.length) {
         this.#writePage();
         if (this.#client.isBlocked) return;
-      } else if (this.#head !== undefined && !this.#hasLetGo) {
+      } else if (this.#head !== undefined && !this.#mustReadAgain && !this.#held.hasLetGo) {
         this.#holdAll();
         // That was more than is held.
-        if (this.#hasLetGo) continue;
+        if (this.#held.hasLetGo) continue;
         const { mailbox } = this.#client;
         const cursor = this.#head.id + (mailbox?.tag ?? '');
         const isTold = mailbox === undefined ? busIdOf(this.#told) === cursor : this.#told === cursor;
@@ -214,26 +186,10 @@ export class Replay implements Holder {
     );
   }
 
-  #holdOwn(frame: Frame): void {
-    const hasRoom = this.#own.length < HOLD_FRAMES && this.#hasRoom(this.#ownBytes, frame.bytes);
-    if (hasRoom && this.#lastOwnDropped === undefined) {
-      this.#own.push(frame);
-      this.#ownBytes += frame.bytes;
-      return;
-    }
-    this.#lastOwnDropped = frame;
-    this.#host.dropped(1);
-  }
-
-  /** One is held whatever its size: there may be no history that has it. */
-  #hasRoom(held: number, bytes: number): boolean {
-    const { maxHeldBytes } = this.#host;
-    return held === 0 || maxHeldBytes === 0 || held + bytes <= maxHeldBytes;
-  }
-
   #read(): void {
     this.#isReading = true;
-    this.#hasLetGo = false;
+    this.#mustReadAgain = false;
+    this.#held.readsOn();
     // What was dispatched in this turn stands in history already.
     this.#holdAll();
     // Its topics of now.
@@ -250,7 +206,7 @@ export class Replay implements Holder {
           this.proceed();
         } else {
           // A topic came meanwhile: what was published to it until the answer is in neither. Once more, with it.
-          this.#hasLetGo = true;
+          this.#mustReadAgain = true;
           this.proceed();
         }
       },
@@ -305,38 +261,34 @@ export class Replay implements Holder {
     if (expiresAt <= now || this.#overtaken.size > 0) return false;
     if (hasMail && this.#client.mailbox !== undefined) return false;
     for (const key of keys) if (!this.#client.isOn(key)) return false;
-    return this.#own.length === 0 || this.#own[0]!.source!.sequence > through;
+    return !this.#held.hasOwnThrough(through);
   }
 
   /** What is for this client now, with its own frames in their places; undefined where there is nothing. */
   #partOf(slice: Slice, now: number): Encoded | undefined {
     const frames: Frame[] = [];
     for (const frame of slice.frames) {
-      while (this.#own.length > 0 && this.#own[0]!.source!.sequence < frame.source!.sequence) {
-        const own = this.#own.shift()!;
-        this.#ownBytes -= own.bytes;
+      const { sequence, key } = frame.source!;
+      for (let own = this.#held.takeOwnBefore(sequence); own !== undefined; own = this.#held.takeOwnBefore(sequence)) {
         if (!own.hasExpired(now)) frames.push(own);
       }
-      if (frame.hasExpired(now) || !this.#client.isOn(frame.source!.key)) continue;
-      if (!this.#overtaken.has(frame.source!.sequence) && !this.#client.hides(frame)) frames.push(frame);
+      if (frame.hasExpired(now) || !this.#client.isOn(key)) continue;
+      if (!this.#overtaken.has(sequence) && !this.#client.hides(frame)) frames.push(frame);
     }
     return frames.length === 0 ? undefined : encodedOf(frames);
   }
 
   #goLive(head: Head): void {
-    let held = inOrder(this.#own, this.#held);
+    let held = this.#held.takeAll();
     if (this.#overtaken.size > 0) held = held.filter(({ source }) => !this.#overtaken.has(source?.sequence ?? 0));
-    this.#own = [];
-    this.#held = [];
     this.#tellOwnDropped();
     this.#client.goLive(held, head);
   }
 
   /** More was sent to this client alone than was held for it: in no history, so it can only be told. */
   #tellOwnDropped(): void {
-    const dropped = this.#lastOwnDropped;
+    const dropped = this.#held.takeDropped();
     if (dropped === undefined) return;
-    this.#lastOwnDropped = undefined;
     const requested = this.#told === '' ? null : this.#told;
     const gap: Gap = { reason: 'overflow', requested, resumedFrom: dropped.lastId };
     this.#client.write(gapFrame(gap, undefined));
@@ -348,14 +300,12 @@ export class Replay implements Holder {
    * keys were not joined at once. Only what was sent to this client alone is its own from the start.
    */
   #goLiveFrom(head: Head): void {
-    const held = inOrder(this.#own, this.#held);
-    const missed = this.#letGoThrough;
-    this.#own = [];
-    this.#held = [];
+    const held = this.#held.takeAll();
+    const { letGoThrough: missed, letGoEpoch } = this.#held;
     this.#tellOwnDropped();
     const { epoch } = head;
     // What was let go of last is of the head's epoch: no other began meanwhile, or just that.
-    const isSameEpoch = this.#letGoEpoch === undefined || this.#letGoEpoch.begins(epoch);
+    const isSameEpoch = letGoEpoch === undefined || letGoEpoch.begins(epoch);
     const isOver = beginningOf(held, epoch) >= 0;
     if (missed === undefined || isOver || (isSameEpoch && placeOf(missed, epoch) <= head.sequence)) {
       this.#client.goLive(held, head);
@@ -441,6 +391,3 @@ export function startFresh(client: Client, host: ReplayHost): void {
 
 /** What came as an id, where it can be written as one. */
 const idOr = <T>(id: string, otherwise: T): string | T => (EVENT_ID.test(id) ? id : otherwise);
-
-/** True for a frame of one client alone. */
-const isOwn = ({ source }: Frame): boolean => source !== undefined && isLiveOnly(source.key);

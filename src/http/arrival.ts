@@ -49,6 +49,16 @@ export function checkRequest(req: RequestLike, mediaType: MediaType): void {
   }
 }
 
+/** The refusal of a broker that is closing or closed; undefined where it is open, full or not. */
+export function closingOf(broker: HandlerBroker): SseError | undefined {
+  try {
+    broker.admit(ANONYMOUS);
+  } catch (error) {
+    if (isSseError(error) && error.code === 'SSE_ERR_BROKER_CLOSED') return error;
+  }
+  return undefined;
+}
+
 /**
  * Runs the application's callbacks, at once where none of them waits: without a promise, a timer or a listener, and most
  * connects go that way. Whoever calls this asks the broker's `admit` in the turn in which it connects: of many who arrive

@@ -59,6 +59,15 @@ const onceAborted =
     return () => signal.removeEventListener('abort', callback);
   };
 
+/** @throws {TypeError} Other objects have a part of what a Request has, and fail somewhere. */
+export function checkFetchMount(request: unknown): void {
+  if (typeof (request as Partial<Request> | undefined)?.signal?.aborted === 'boolean') return;
+  throw new TypeError(
+    "this handler takes a Fetch Request; for Node's (req, res), as Express has it, use createHandler, createPollHandler or " +
+      'createApi, for Hono and h3 sse-broker/hono and /h3',
+  );
+}
+
 /** What the Fetch handlers have in common. */
 export function serveFetch<Context>(
   broker: HandlerBroker,
@@ -72,13 +81,7 @@ export function serveFetch<Context>(
   return async function handle(request, context) {
     let cors = NO_HEADERS;
     try {
-      if (typeof request?.signal?.aborted !== 'boolean') {
-        // Reported as it is: other objects have a part of what a Request has, and fail somewhere.
-        throw new TypeError(
-          "this handler takes a Fetch Request; for Node's (req, res), as Express has it, use createHandler or " +
-            'createPollHandler, for Hono and h3 sse-broker/hono and /h3',
-        );
-      }
+      checkFetchMount(request);
       cors = resolved.cors(request, request.method === 'OPTIONS');
       if (request.method === 'OPTIONS') {
         return new Response(null, { status: 204, headers: { Allow: ALLOW, ...cors } });

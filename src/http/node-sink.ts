@@ -2,15 +2,17 @@
  * Sink for Node's HTTP/1 responses.
  *
  * Where nothing stands between the response and its socket, bytes go straight to the socket, already framed as HTTP/1.1
- * chunks: the same Buffer for every client, and one stream operation instead of four (bench/README.md). Where something
- * does (compression middleware, a patched method, HTTP/1.0, a pipelined request that is not served yet), they go through
- * `res.write`. Node's own state stays right either way: the terminating chunk is written by `res.end`.
+ * chunks: the same Buffer for every client, and one stream operation instead of four, or none where the socket is idle
+ * (direct-write.ts; bench/README.md). Where something does (compression middleware, a patched method, HTTP/1.0, a pipelined
+ * request that is not served yet), they go through `res.write`. Node's own state stays right either way: the terminating
+ * chunk is written by `res.end`.
  */
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import type { Bytes, GzipStream } from '../core/deflate.js';
 import type { Encoded } from '../core/frame.js';
 import type { Sink, SinkOwner } from '../core/sink.js';
+import { isDirect, type Waiting, writeDirectly } from './direct-write.js';
 import { onConnectionClose } from './leaving.js';
 
 /** The socket of a response that nobody wrapped, once its head is written; undefined where unsure. */
@@ -52,12 +54,15 @@ interface Extras {
   readonly connection?: Socket | undefined;
   /** Undoes listening to that. */
   leaveConnection?: (() => void) | undefined;
+  /** For the stream to drain. */
   isWaiting: boolean;
+  /** Direct writes that the system has not taken yet. */
+  underWay: number;
   /** Made when first needed, and then kept: `once` on a response that compression has wrapped is never removed. */
   onDrain?: (() => void) | undefined;
 }
 
-export class NodeSink implements Sink {
+export class NodeSink implements Sink, Waiting {
   readonly #res: WithSink;
   readonly #socket: Socket | undefined;
   #owner: SinkOwner | undefined = undefined;
@@ -68,7 +73,8 @@ export class NodeSink implements Sink {
     this.#res = res;
     this.#socket = unwrappedSocket(req, res);
     const connection = res.socket === null ? req.socket : undefined;
-    if (gzip !== undefined || connection !== undefined) this.#extras = { gzip, connection, isWaiting: false };
+    if (gzip !== undefined || connection !== undefined)
+      this.#extras = { gzip, connection, isWaiting: false, underWay: 0 };
   }
 
   open(owner: SinkOwner): void {
@@ -93,8 +99,13 @@ export class NodeSink implements Sink {
     // Somebody else has ended the response: what came now would stand behind its last chunk, where the next response begins.
     if (this.#res.writableEnded) return true;
     if (!socket.writable) return this.#cutOff();
-    const text = gzip === undefined ? encoded.chunkText : undefined;
-    if (text === undefined ? socket.write(bytesOf(encoded, gzip).chunk) : socket.write(text, 'latin1')) return true;
+    const bytes = (gzip === undefined ? encoded.chunkText : undefined) ?? bytesOf(encoded, gzip).chunk;
+    if (isDirect(socket)) {
+      if (writeDirectly(socket, bytes, this)) return true;
+      this.#slow().underWay++;
+      return false;
+    }
+    if (typeof bytes === 'string' ? socket.write(bytes, 'latin1') : socket.write(bytes)) return true;
     // False says that the chunk was large, not that the kernel did not take it.
     if (socket.writableLength === 0) return true;
     this.#awaitDrain(socket);
@@ -121,6 +132,12 @@ export class NodeSink implements Sink {
     if (this.#owner === undefined) return;
     this.#res.destroy();
     this.#extras?.connection?.destroy();
+  }
+
+  /** The system has taken a direct write that it did not take at once. */
+  drained(): void {
+    this.#slow().underWay--;
+    this.#tellDrained();
   }
 
   progress(): number {
@@ -166,17 +183,27 @@ export class NodeSink implements Sink {
   }
 
   #awaitDrain(stream: Socket | ServerResponse): void {
-    this.#extras ??= { isWaiting: false };
-    const extras = this.#extras;
+    const extras = this.#slow();
     if (extras.isWaiting) return;
     extras.isWaiting = true;
     if (extras.onDrain !== undefined) return;
     extras.onDrain = () => {
       if (!extras.isWaiting) return;
       extras.isWaiting = false;
-      this.#owner?.drained();
+      this.#tellDrained();
     };
     stream.on('drain', extras.onDrain);
+  }
+
+  #slow(): Extras {
+    this.#extras ??= { isWaiting: false, underWay: 0 };
+    return this.#extras;
+  }
+
+  /** Not before all is through: an owner that writes on at each would have more and more under way. */
+  #tellDrained(): void {
+    const { isWaiting, underWay } = this.#slow();
+    if (!isWaiting && underWay === 0) this.#owner?.drained();
   }
 }
 

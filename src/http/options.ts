@@ -38,8 +38,8 @@ export interface HandlerOptions<Req = IncomingMessage, Context = unknown> {
    */
   authenticationTimeout?: number | undefined;
   /**
-   * How to refuse when the broker is full or closing. `status`: 503 or 429 with Retry-After. `stream`: 200, a `retry:` and
-   * an end, the only answer after which a browser's EventSource tries again. Default `auto`: `stream` for requests that
+   * How to refuse for now, as when the broker is full or closing. `status`: 503 or 429 with Retry-After. `stream`: 200, a
+   * `retry:` and an end, the only answer after which a browser's EventSource tries again. Default `auto`: `stream` for requests that
    * accept exactly `text/event-stream` with `Cache-Control: no-cache`, as an EventSource does, `status` for others.
    */
   refusal?: 'auto' | RefusalStyle | ((req: Req) => RefusalStyle) | undefined;

@@ -1,7 +1,7 @@
 /** What a client is answered when it does not get a stream. */
 import { shedDelay } from '../core/admission.js';
 import { isSseError, SseError } from '../core/errors.js';
-import type { HandlerBroker } from './arrival.js';
+import { closingOf, type HandlerBroker } from './arrival.js';
 import type { RefusalStyle } from './options.js';
 
 /** An answer that any kind of handler can send. */
@@ -14,15 +14,11 @@ export interface Answer {
 /** Methods of an event stream. */
 export const ALLOW = 'GET, HEAD, OPTIONS';
 
-/** Refusals that come again later: an EventSource must not take them for good. */
-const SHEDDING: ReadonlySet<string> = new Set([
-  'SSE_ERR_TOO_MANY_CONNECTIONS',
-  'SSE_ERR_TOO_MANY_USER_CONNECTIONS',
-  'SSE_ERR_BROKER_CLOSED',
-  'SSE_ERR_BUS_UNAVAILABLE',
-  'SSE_ERR_AUTHENTICATION_TIMEOUT',
-  'SSE_ERR_AUTHENTICATION_UNAVAILABLE',
-]);
+/** Whether it may be the callbacks that failed, not the client. */
+const isFailing = (status = 500): boolean => status === 401 || status >= 500;
+
+/** Whether a status says "later": an EventSource must not take that for good, whatever the reason is. */
+const isLater = (status: number): boolean => status === 429 || status === 503;
 
 /** Response headers of every stream. */
 export const STREAM_HEADERS: Readonly<Record<string, string>> = Object.freeze({
@@ -48,12 +44,14 @@ export function refusalOf(broker: HandlerBroker, error: unknown, style: () => Re
     broker.reportError(error, 'handler');
     known = new SseError('SSE_ERR_INTERNAL', 'the stream could not be opened');
   }
+  // What the application asks may be closed along with the broker, and the next node knows better.
+  if (isFailing(known.status)) known = closingOf(broker) ?? known;
   broker.refused(known);
-  const delay = shedDelay(broker.options);
-  if (SHEDDING.has(known.code) && styleOf(broker, style) === 'stream') {
-    return { status: 200, headers: { ...STREAM_HEADERS }, body: `retry: ${delay}\n: ${known.code}\n\n` };
-  }
   const { code, message, status = 500 } = known;
+  const delay = shedDelay(broker.options);
+  if (isLater(status) && styleOf(broker, style) === 'stream') {
+    return { status: 200, headers: { ...STREAM_HEADERS }, body: `retry: ${delay}\n: ${code}\n\n` };
+  }
   if (status === 204) return { status, headers: { 'Cache-Control': 'no-store' }, body: '' };
   const headers: Record<string, string> = {
     'Content-Type': 'application/json; charset=utf-8',
@@ -61,7 +59,7 @@ export function refusalOf(broker: HandlerBroker, error: unknown, style: () => Re
   };
   if (status === 401) headers['WWW-Authenticate'] = 'Bearer';
   if (status === 405) headers.Allow = ALLOW;
-  if (status === 429 || status === 503) headers['Retry-After'] = String(Math.ceil(delay / 1_000));
+  if (isLater(status)) headers['Retry-After'] = String(Math.ceil(delay / 1_000));
   return { status, headers, body: JSON.stringify({ error: { code, message } }) };
 }
 

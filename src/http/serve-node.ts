@@ -99,13 +99,13 @@ function prepared(res: NodeResponse, headers: Readonly<Record<string, string>>):
 }
 
 /** @throws {TypeError} Frameworks with objects of their own would make of it that a method is missing somewhere. */
-function checkMount(req: unknown, res: unknown): void {
+export function checkMount(req: unknown, res: unknown): void {
   const { headers } = (req ?? {}) as Partial<NodeRequest>;
   const { writeHead } = (res ?? {}) as Partial<NodeResponse>;
   if (typeof headers === 'object' && typeof writeHead === 'function') return;
   throw new TypeError(
     "this handler takes Node's (req, res); for Koa, Fastify, NestJS, Hono and h3 use sse-broker/koa, /fastify, /nest, /hono " +
-      'or /h3, for a Fetch Request createFetchHandler or createFetchPollHandler',
+      'or /h3, for a Fetch Request createFetchHandler, createFetchPollHandler or createFetchApi',
   );
 }
 

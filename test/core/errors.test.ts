@@ -89,3 +89,20 @@ test('a value in a message is short, on one line, and of any type', () => {
   ];
   for (const [value, text] of shownAs) expect(shown(value)).toBe(text);
 });
+
+test('a code that is none, as JavaScript may have it, makes an error all the same', () => {
+  const error = new SseError('SSE_ERR_NOPE' as never, 'nope');
+  expect(error).toMatchObject({ code: 'SSE_ERR_NOPE', message: 'nope', status: undefined, retryable: false });
+});
+
+test('what throws when it is looked at is no SseError, and harms nobody', () => {
+  const hostile = new Proxy(
+    {},
+    {
+      get() {
+        throw new Error('do not look at me');
+      },
+    },
+  );
+  expect(isSseError(hostile)).toBe(false);
+});

@@ -2,12 +2,15 @@
 import { type RequestListener, ServerResponse } from 'node:http';
 import https from 'node:https';
 import { createRequire } from 'node:module';
+import { Socket } from 'node:net';
 import { gunzipSync } from 'node:zlib';
 import compression from 'compression';
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import express from 'express';
 import express4 from 'express4';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { commentFrame } from '../../src/core/frame.js';
+import { NodeSink } from '../../src/http/node-sink.js';
 import { createHandler, queryAuthenticator } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
 import { TEST_CERTIFICATE, TEST_KEY } from '../support/certificate.js';
@@ -227,6 +230,57 @@ describe('which way bytes take', () => {
     expect((await connection.completed(2))[1]!.status).toBe(405);
   });
 
+  test('somebody who patched write for all sockets sees all bytes', async () => {
+    const broker = makeBroker();
+    const { port } = await serve(createHandler(broker) as RequestListener);
+    const written: string[] = [];
+    const { write } = Socket.prototype;
+    const patched = vi.spyOn(Socket.prototype, 'write').mockImplementation(function (this: Socket, ...args) {
+      written.push(String(args[0]));
+      return write.apply(this, args as unknown as Parameters<typeof write>);
+    });
+    onTestFinished(() => patched.mockRestore());
+    const connection = await connectRaw(port);
+    connection.get();
+    const clientId = await clientOf(broker);
+    await broker.broadcast('note', 'to all');
+    await broker.sendToClient(clientId, 'note', 'to one');
+    await connection.has('to one');
+    expect(written.filter((text) => text.includes('data: to all'))).toHaveLength(1);
+    expect(written.filter((text) => text.includes('data: to one'))).toHaveLength(1);
+  });
+
+  test('bytes of somebody else that still wait in the stream are not overtaken', async () => {
+    const broker = makeBroker();
+    const handler = createHandler(broker) as RequestListener;
+    let response: ServerResponse | undefined;
+    const { port } = await serve((req, res) => {
+      response = res;
+      handler(req, res);
+    });
+    const connection = await connectRaw(port);
+    connection.get();
+    await connection.has('event: connected');
+    connection.socket.pause();
+    const clientId = await clientOf(broker);
+    // More than the kernel takes, and one behind it that waits in the stream.
+    response!.write(`:${'x'.repeat(8_000_000)}\n\n`);
+    const { socket } = response!;
+    const isHandedOver = () => socket!.writableCorked === 0 && socket!.writableLength > 0;
+    await until(isHandedOver, 'a full socket');
+    response!.write(': behind\n\n');
+    await until(isHandedOver, 'what is behind to wait in the stream');
+    await broker.broadcast('note', 'after');
+    await until(() => broker.getStats().delivered === 1, 'the event to be written');
+    await broker.disconnect(clientId);
+    connection.socket.resume();
+    const [whole] = await connection.completed(1);
+    const text = whole!.body.toString();
+    expect(text.indexOf(': behind')).toBeGreaterThan(8_000_000);
+    expect(text.indexOf('data: after')).toBeGreaterThan(text.indexOf(': behind'));
+    expect(text.indexOf('event: closing')).toBeGreaterThan(text.indexOf('data: after'));
+  });
+
   test('a response that somebody told not to use chunks: the end is the end of the connection', async () => {
     const broker = makeBroker();
     const handler = createHandler(broker);
@@ -319,7 +373,7 @@ describe('the connection around a stream', () => {
     const clientId = await clientOf(broker);
     await broker.broadcast('note', 1);
     await connection.has('event: note');
-    expect(connection.text).not.toContain('405');
+    expect(connection.text).not.toContain('HTTP/1.1 405');
     await broker.disconnect(clientId);
     expect((await connection.completed(2)).map(({ status }) => status)).toEqual([200, 405]);
   });
@@ -403,6 +457,36 @@ describe('the connection around a stream', () => {
 });
 
 describe('a reader that is behind', () => {
+  test('the sink says that it has drained when all is through, not after each of several writes', async () => {
+    let sink: NodeSink | undefined;
+    let response: ServerResponse | undefined;
+    const { port } = await serve((req, res) => {
+      res.writeHead(200);
+      res.flushHeaders();
+      response = res;
+      sink = new NodeSink(req, res);
+    });
+    const connection = await connectRaw(port);
+    connection.get();
+    await until(() => sink !== undefined, 'the request');
+    connection.socket.pause();
+    let drains = 0;
+    sink!.open({ drained: () => drains++, closed: () => {} });
+    const large = commentFrame('x'.repeat(8_000_000));
+    expect(sink!.write(large)).toBe(false);
+    expect(sink!.write(commentFrame('behind'))).toBe(false);
+    // With the stream's own in between.
+    response!.write(':own\n\n');
+    expect(sink!.write(large)).toBe(false);
+    connection.socket.resume();
+    await until(() => drains > 0, 'the sink to drain');
+    expect(sink!.progress()).toBe(response!.socket!.bytesWritten);
+    expect(response!.socket!.bytesWritten).toBeGreaterThan(16_000_000);
+    response!.end();
+    await connection.completed(1);
+    expect(drains).toBe(1);
+  });
+
   const ways: [string, (handler: RequestListener) => RequestListener, string][] = [
     ['straight to the socket', (handler) => handler, ''],
     [

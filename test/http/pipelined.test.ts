@@ -1,7 +1,9 @@
 /** A request that is pipelined behind another is told nothing when its client leaves: its connection is. */
 import type { Socket } from 'node:net';
 import { expect, test } from 'vitest';
-import { createHandler, createPollHandler } from '../../src/index.js';
+import { createApi } from '../../src/api/index.js';
+import { Inbox, MemoryStore } from '../../src/inbox/index.js';
+import { type Broker, createHandler, createPollHandler, type NodeHandler } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
 import { connectRaw } from '../support/raw.js';
 import { serve } from '../support/server.js';
@@ -47,12 +49,36 @@ test('polls that wait behind a stream are answered after it, and leave no listen
   expect(sockets[0]!.listenerCount('close')).toBe(before);
 });
 
+test.each([
+  ['a stream', '/stream?second'],
+  ['a poll', '/poll'],
+  ['what waits in the inbox', '/messages/unread'],
+])(
+  'a client of the API that leaves while it is authenticated for ever is not waited for: %s',
+  async (_name, second) => {
+    const broker = makeBroker();
+    const inbox = new Inbox({ broker, store: new MemoryStore() });
+    const handler = createApi(broker, {
+      inbox,
+      authenticator: (req) => (req.url === '/stream' ? { userId: 'ann' } : new Promise<never>(() => {})),
+      authenticationTimeout: 0,
+    });
+    await leavesUnseen(broker, handler, '/stream', second);
+    await inbox.close();
+  },
+);
+
 test('a client that leaves while it is authenticated for ever is not waited for', async () => {
   const broker = makeBroker();
   const handler = createHandler(broker, {
     authenticator: (req) => (req.url === '/first' ? { userId: 'ann' } : new Promise<never>(() => {})),
     authenticationTimeout: 0,
   });
+  await leavesUnseen(broker, handler, '/first', '/second');
+});
+
+/** Pipelines requests that nobody answers behind a stream, and leaves. */
+async function leavesUnseen(broker: Broker, handler: NodeHandler, first: string, second: string): Promise<void> {
   let asked = 0;
   let served = 0;
   const { port } = await serve((req, res) => {
@@ -60,10 +86,10 @@ test('a client that leaves while it is authenticated for ever is not waited for'
     void handler(req, res).then(() => served++);
   });
   const connection = await connectRaw(port);
-  connection.get('/first');
-  for (let n = 0; n < 3; n++) connection.get('/second');
+  connection.get(first);
+  for (let n = 0; n < 3; n++) connection.get(second);
   await until(() => asked === 4 && served === 1, 'the requests');
   connection.destroy();
   await until(() => served === 4, 'the handler to be done with all of them', 5_000);
   expect(broker.getStats()).toMatchObject({ totalClients: 0, ending: 0 });
-});
+}

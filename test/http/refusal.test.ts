@@ -132,6 +132,17 @@ for (const [carrier, serveBy] of Object.entries(carriers)) {
         ['authentication takes too long', { authenticator: () => new Promise(() => {}), authenticationTimeout: 5 }, {}],
         ['the bus is away', { topicResolver: throwing(new SseError('SSE_ERR_BUS_UNAVAILABLE', 'x')) }, {}],
         ['keys are away', { authenticator: throwing(new SseError('SSE_ERR_AUTHENTICATION_UNAVAILABLE', 'x')) }, {}],
+        [
+          "its resolver's store is away",
+          { topicResolver: throwing(new SseError('SSE_ERR_STORE_UNAVAILABLE', 'x')) },
+          {},
+        ],
+        ['its authenticator says 429', { authenticator: throwing(new SseError('SSE_ERR_RATE_LIMITED', 'x')) }, {}],
+        [
+          'a callback says 503',
+          { authenticator: throwing(new SseError('SSE_ERR_UNAUTHENTICATED', 'x', { status: 503 })) },
+          {},
+        ],
       ])('is told to come back when %s', async (_name, options, brokerOptions) => {
         const broker = makeBroker(brokerOptions);
         broker.connect({ sink: new IdleSink(), identity: { userId: 'alice' } });
@@ -146,12 +157,26 @@ for (const [carrier, serveBy] of Object.entries(carriers)) {
         expect(waitOf(await ask('/', { headers: EVENT_SOURCE }))).toBeGreaterThan(0);
       });
 
+      test.each<[string, Options]>([
+        ['authenticator', { authenticator: throwing(new Error('the pool has ended')) }],
+        ['authenticator, which says null then', { authenticator: () => null }],
+        ['topic resolver', { topicResolver: throwing(new Error('the pool has ended')) }],
+      ])('is told to come back when the database is closed with the broker: %s', async (_name, options) => {
+        const broker = makeBroker();
+        const ask = await serveBy(broker, options);
+        expect((await ask('/', { headers: EVENT_SOURCE })).status).toBeGreaterThan(400);
+        await broker.close();
+        expect(waitOf(await ask('/', { headers: EVENT_SOURCE }))).toBeGreaterThan(0);
+        expect((await ask('/', { headers: LIBRARY })).status).toBe(503);
+      });
+
       test.each<[number, Options, object]>([
         [401, { authenticator: () => null }, {}],
         [403, { topicResolver: () => ['a'], authorizeTopic: () => false }, {}],
         [400, { topicResolver: () => [''] }, {}],
         [500, { topicResolver: throwing(new Error('x')) }, {}],
         [405, {}, { method: 'POST' }],
+        [204, { authenticator: throwing(new SseError('SSE_ERR_BROKER_CLOSED', 'x', { status: 204 })) }, {}],
       ])('gets %d for what coming back would not change', async (status, options, init) => {
         const ask = await serveBy(makeBroker(), options);
         expect((await ask('/', { headers: EVENT_SOURCE, ...init })).status).toBe(status);

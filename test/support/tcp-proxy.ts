@@ -9,8 +9,8 @@ import net, { type AddressInfo, type Socket } from 'node:net';
 interface Pair {
   readonly near: Socket;
   readonly far: Socket;
-  /** Chunks that are delayed, and when the last of them is due. */
-  late: number;
+  /** What is to be done with chunks that are delayed, in order, and when the last of them is due. */
+  readonly late: (() => void)[];
   due: number;
 }
 
@@ -124,7 +124,7 @@ export class TcpProxy {
     this.accepted++;
     this.acceptedAt.push(performance.now());
     const far = net.connect(this.#target);
-    const pair: Pair = { near, far, late: 0, due: 0 };
+    const pair: Pair = { near, far, late: [], due: 0 };
     this.#pairs.add(pair);
     for (const [from, to] of [
       [near, far],
@@ -151,17 +151,17 @@ export class TcpProxy {
 
   /** What is under way on a connection keeps its order, whatever the delay is by now. */
   #later(pair: Pair, ms: number, action: () => void): void {
-    if (ms === 0 && pair.late === 0) {
+    if (ms === 0 && pair.late.length === 0) {
       action();
       return;
     }
     const due = Math.max(performance.now() + ms, pair.due);
     pair.due = due;
-    pair.late++;
+    pair.late.push(action);
+    // Timers of different lengths that are due in the same ms may come in any order: each takes what is next.
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
-      pair.late--;
-      action();
+      pair.late.shift()!();
     }, due - performance.now());
     this.#timers.add(timer);
   }

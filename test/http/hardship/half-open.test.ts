@@ -50,22 +50,30 @@ describe('a client that closes its half', () => {
     await connection.completed(1);
   });
 
-  for (const patched of [false, true]) {
-    test(`while its socket is full but not yet blocked${patched ? ', through the response' : ''}: gone with the next event, not for ever`, async () => {
+  const waysThroughStreams: [string, boolean, (handler: RequestListener) => http.Server][] = [
+    ['through the response', false, (handler) => http.createServer(handler)],
+    ['over TLS', true, (handler) => https.createServer({ key: TEST_KEY, cert: TEST_CERTIFICATE }, handler)],
+  ];
+  for (const [way, secure, create] of waysThroughStreams) {
+    test(`while its socket is full but not yet blocked, ${way}: gone with the next event, not for ever`, async () => {
       const broker = makeBroker();
       const handler = createHandler(broker) as RequestListener;
-      const { port, server } = await serve((req, res) => {
+      const server = create((req, res) => {
         const { write } = res;
-        if (patched) res.write = ((...args: Parameters<typeof write>) => write.apply(res, args)) as typeof write;
+        if (!secure) res.write = ((...args: Parameters<typeof write>) => write.apply(res, args)) as typeof write;
         handler(req, res);
       });
-      const { sockets } = countSocketWrites(server);
-      const connection = await connectRaw(port, { paused: true, allowHalfOpen: true });
+      const { close, port } = await listen(server, secure ? 'https' : 'http');
+      onTestFinished(close);
+      const sockets: Socket[] = [];
+      server.on(secure ? 'secureConnection' : 'connection', (socket: Socket) => sockets.push(socket));
+      const connection = await connectRaw(port, { paused: true, allowHalfOpen: true, secure });
       connection.get();
       await until(() => broker.getStats().totalClients === 1, 'the client');
       // Less at once than what makes a socket count as full.
       while (sockets[0]!.writableLength === 0) {
         await broker.broadcast('note', 'x'.repeat(4_000));
+        await turn();
         await turn();
       }
       expect(broker.getStats()).toMatchObject({ queuedFrames: 0, totalClients: 1 });
@@ -76,6 +84,27 @@ describe('a client that closes its half', () => {
       expect(broker.getStats()).toMatchObject({ ending: 0, queuedFrames: 0 });
     });
   }
+
+  test('while it reads nothing: gone after clientTimeout', async () => {
+    const clock = new ManualClock();
+    const broker = makeBroker({ clock, heartbeatInterval: 1_000, clientTimeout: 60_000 });
+    const { port, server } = await serve(createHandler(broker) as RequestListener);
+    const { sockets } = countSocketWrites(server);
+    const connection = await connectRaw(port, { paused: true, allowHalfOpen: true });
+    connection.get();
+    await until(() => broker.getStats().totalClients === 1, 'the client');
+    while (broker.getStats().queuedFrames === 0) {
+      await broker.broadcast('note', 'x'.repeat(4_000));
+      await turn();
+    }
+    connection.socket.end();
+    await until(() => sockets[0]!.readableEnded, 'the FIN to arrive');
+    expect(broker.getStats().totalClients).toBe(1);
+    clock.advance(130_000);
+    await until(() => broker.getStats().totalClients === 0, 'the client to be gone');
+    await until(() => broker.getStats().ending === 0, 'its connection to be closed');
+    expect(broker.getStats().queuedFrames).toBe(0);
+  });
 });
 
 describe('a client that takes nothing any more', () => {
