@@ -8,7 +8,7 @@ import { sseBroker } from 'sse-broker/fastify';
 
 const broker = new Broker();
 // Else a connection that a browser opened ahead, and never used, would hold app.close() for up to a minute.
-const app = fastify({ forceCloseConnections: true });
+const app = fastify({ forceCloseConnections: true, return503OnClosing: false });
 
 // Stands for your login (@fastify/jwt, @fastify/passport, …): whatever sets request.user.
 app.decorateRequest('user', null);

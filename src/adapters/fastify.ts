@@ -63,11 +63,11 @@ export function toFastifyHandler<Request extends FastifyRequestLike = FastifyReq
   handle: NodeHandler<Request>,
 ): FastifyHandler<Request> {
   return (request, reply) => {
-    reply.hijack();
-    // Fastify keeps them to itself until it sends.
+    // Fastify keeps them to itself until it sends. One that cannot be sent throws, and that is still Fastify's to answer.
     for (const [name, value] of Object.entries(reply.getHeaders())) {
       if (value !== undefined) reply.raw.setHeader(name, value);
     }
+    reply.hijack();
     return handle(request.raw, reply.raw, request);
   };
 }
@@ -113,12 +113,20 @@ async function mount(fastify: FastifyLike, options: FastifySseBrokerOptions): Pr
       `closeBroker must be true, false or options of broker.close; got ${shown(closeBroker)}`,
     );
   }
-  fastify.all(prefix + path, {}, createFastifyHandler(broker, handlerOptions));
+  const handler = createFastifyHandler(broker, handlerOptions);
+  for (const route of routesOf(prefix, path)) fastify.all(route, {}, handler);
   if (closeBroker === false) return;
   // Before the server closes, which waits for every stream.
   fastify.addHook('preClose', async () => {
     await broker.close(closeBroker === true ? {} : closeBroker);
   });
+}
+
+/** Joined as Fastify joins them for plugins with a context: one slash between the two, and a path of `/` is there without it, too. */
+function routesOf(prefix: string, path: string): string[] {
+  const bare = prefix.replace(/\/+$/, '');
+  const base = bare === '' || bare.startsWith('/') ? bare : `/${bare}`;
+  return path === '/' && base !== '' ? [base, `${base}/`] : [base + path];
 }
 
 /**

@@ -34,5 +34,18 @@ export function createH3Handler<Event extends H3EventLike = H3EventLike>(
 
 /** Makes an event handler of another Fetch handler of this package, as `createFetchApi` makes one, in the same way. */
 export function toH3Handler<Event extends H3EventLike = H3EventLike>(handle: FetchHandler<Event>): H3Handler<Event> {
-  return (event) => handle(event.req, event);
+  return async (event) => {
+    const response = await handle(event.req, event);
+    joinVary(event, response);
+    return response;
+  };
+}
+
+/** Both have a say in what answers differ by; h3 puts its own headers in place of a response's. */
+function joinVary({ res }: H3EventLike, response: Response): void {
+  const ours = response.headers.get('Vary');
+  if (ours === null) return;
+  const headers: Headers = res.headers;
+  const earlier = headers.get('Vary');
+  if (earlier !== null) headers.set('Vary', `${earlier}, ${ours}`);
 }

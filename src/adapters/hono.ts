@@ -7,6 +7,7 @@ import type { HandlerOptions } from '../http/options.js';
 export interface HonoContextLike {
   readonly req: { readonly raw: Request };
   newResponse(body: ReadableStream<Uint8Array> | null, init: Response): Response;
+  header(name: string, value: string): void;
   /** Whatever else Hono has there; name your `Context` type to have it checked. */
   // biome-ignore lint/suspicious/noExplicitAny: see above
   readonly [key: string]: any;
@@ -39,7 +40,20 @@ export function toHonoHandler<Context extends HonoContextLike = HonoContextLike>
 ): HonoHandler<Context> {
   return async (c) => {
     const response = await handle(c.req.raw, c);
+    joinVary(c, response);
     // Returned as it is, it would lose what `c.header()` set before.
     return c.newResponse(response.body, response);
   };
+}
+
+/** Both have a say in what answers differ by. Of other headers ours are in place of earlier ones, as in every handler. */
+function joinVary(c: HonoContextLike, response: Response): void {
+  const ours = response.headers.get('Vary');
+  if (ours === null) return;
+  // Not `c.res`: once that was asked for, Hono puts its headers in place of a response's.
+  const earlier = c.newResponse(null, new Response(null)).headers.get('Vary');
+  if (earlier === null) return;
+  const both = `${earlier}, ${ours}`;
+  response.headers.set('Vary', both);
+  c.header('Vary', both);
 }

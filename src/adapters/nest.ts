@@ -56,10 +56,18 @@ export function toNestHandler<Request extends NestRequestLike = NestRequestLike>
   handle: NodeHandler<Request>,
 ): NestHandler<Request> {
   const handleHijacked = toFastifyHandler<FastifyRequestLike & Request>(handle);
-  return (req, res) =>
-    isFastifyReply(res)
+  return async (req, res) => {
+    checkDecorators(req, res);
+    return isFastifyReply(res)
       ? handleHijacked(req as FastifyRequestLike & Request, res)
       : handle(req as unknown as NodeRequest, res as NodeResponse, req);
+  };
+}
+
+/** @throws {TypeError} A parameter that nothing decorates is undefined. */
+function checkDecorators(req: unknown, res: unknown): void {
+  if (typeof req === 'object' && req !== null && typeof res === 'object' && res !== null) return;
+  throw new TypeError('this handler takes what @Req() and @Res() of NestJS give, in this order');
 }
 
 const isFastifyReply = (res: object): res is FastifyReplyLike => 'raw' in res && 'hijack' in res;

@@ -1,6 +1,7 @@
 /** The routes for operators: figures, who is connected, and ending a stream; health; the document. */
-import { isSseError, SseError } from '../core/errors.js';
+import { SseError } from '../core/errors.js';
 import type { UserConnection } from '../core/presence.js';
+import { closingOf } from '../http/arrival.js';
 import type { ApiBroker } from './contracts.js';
 import { forbidden } from './errors.js';
 import { type Caller, jsonRoute, type Outcome, type Route } from './route.js';
@@ -139,7 +140,8 @@ function info(broker: ApiBroker): Outcome {
 
 /** Asked by a balancer that sends nobody before it is told so: the bus is started by it. */
 function readiness(broker: ApiBroker): Outcome {
-  const isClosing = isClosed(broker);
+  // Being full is not being unready: those who are here are served.
+  const isClosing = closingOf(broker) !== undefined;
   if (!isClosing) void broker.start();
   const { state } = broker.getStats().bus;
   const isReady = !isClosing && state === 'up';
@@ -147,16 +149,6 @@ function readiness(broker: ApiBroker): Outcome {
     status: isReady ? 200 : 503,
     body: { status: isReady ? 'ready' : 'unready', bus: state, is_closing: isClosing },
   };
-}
-
-function isClosed(broker: ApiBroker): boolean {
-  try {
-    broker.admit({});
-  } catch (error) {
-    // Being full is not being unready: those who are here are served.
-    return isSseError(error) && error.code === 'SSE_ERR_BROKER_CLOSED';
-  }
-  return false;
 }
 
 /** A stream as it is looked through: only those of a page are told in full. */

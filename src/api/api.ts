@@ -90,7 +90,7 @@ export class Api<Req extends RequestLike, Context> {
         const headers = { Allow: methodsOf(place) };
         throw new ApiError('SSE_ERR_METHOD_NOT_ALLOWED', `use ${headers.Allow}`, { headers });
       }
-      if (route.access !== 'everybody') await this.#checkRate(request, route);
+      if (route.access !== 'everybody' && !(await this.#mayPass(request, route))) return undefined;
       if (route.kind !== 'json') return await this.#stream(request, route, place);
       const answer = await this.#json(request, route, place);
       return answer === undefined ? undefined : answering({ ...answer, headers: { ...answer.headers, ...cors } });
@@ -113,20 +113,32 @@ export class Api<Req extends RequestLike, Context> {
     };
   }
 
-  async #checkRate({ raw, context }: ApiRequest<Req, Context>, { method, path }: Route): Promise<void> {
-    let wait: number;
-    try {
-      wait = checkWait(await this.#options.rateLimit?.(raw, context, `${method} ${path}`));
-    } catch (error) {
-      // Whatever it is, and whatever status it has: the application's, and not for strangers.
-      this.#broker.reportError(error, 'handler');
-      throw new SseError('SSE_ERR_INTERNAL', 'the request could not be served');
-    }
+  /**
+   * False where the sender left meanwhile.
+   *
+   * @throws {SseError} `SSE_ERR_RATE_LIMITED`, `SSE_ERR_INTERNAL`, `SSE_ERR_AUTHENTICATION_TIMEOUT`
+   */
+  async #mayPass({ raw, context, onceLeft }: ApiRequest<Req, Context>, { method, path }: Route): Promise<boolean> {
+    const { rateLimit, resolved } = this.#options;
+    if (rateLimit === undefined) return true;
+    const ask = async (): Promise<number> => {
+      try {
+        return checkWait(await rateLimit(raw, context, `${method} ${path}`));
+      } catch (error) {
+        // Whatever it is, and whatever status it has: the application's, and not for strangers.
+        this.#broker.reportError(error, 'handler');
+        throw new SseError('SSE_ERR_INTERNAL', 'the request could not be served');
+      }
+    };
+    // What counts may be away, and then it would keep every request for ever.
+    const wait = await whilePresent(ask(), resolved.authenticationTimeout, onceLeft);
+    if (wait === undefined) return false;
     if (wait > 0) {
       throw new ApiError('SSE_ERR_RATE_LIMITED', 'too many requests; wait as long as Retry-After says', {
         retryAfter: wait,
       });
     }
+    return true;
   }
 
   async #stream(request: ApiRequest<Req, Context>, route: StreamRoute, place: Place): Promise<ApiResult> {

@@ -1,10 +1,11 @@
 /** The API as a Fetch handler: `(Request) => Response`, for Hono, h3, Deno, Bun, and whatever speaks the standard. */
 import type { Arrival } from '../http/arrival.js';
-import { createFetchHandler, type FetchHandler } from '../http/fetch-handler.js';
+import { checkFetchMount, createFetchHandler, type FetchHandler } from '../http/fetch-handler.js';
 import { createFetchPollHandler } from '../http/poll-handler.js';
 import { Api } from './api.js';
 import { readFetchBody } from './body.js';
 import type { ApiBroker } from './contracts.js';
+import { errorAnswer } from './errors.js';
 import { arrivedOptions } from './node-api.js';
 import type { ApiOptions } from './options.js';
 
@@ -26,6 +27,12 @@ export function createFetchApi<Context = unknown>(
   };
 
   return async function handle(request, context) {
+    try {
+      checkFetchMount(request);
+    } catch (mistake) {
+      const { status, headers, body } = errorAnswer(broker, mistake);
+      return new Response(body, { status, headers });
+    }
     const { signal } = request;
     const result = await api.serve({
       raw: request,

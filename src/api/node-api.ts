@@ -1,29 +1,24 @@
 /** The API as a Node handler: `(req, res)` of node:http, node:https, node:http2, Express and, by their adapters, others. */
 import type { IncomingMessage } from 'node:http';
-import type { Arrival, OnceLeft } from '../http/arrival.js';
+import type { Arrival } from '../http/arrival.js';
 import { createHandler } from '../http/handler.js';
 import type { HandlerOptions } from '../http/options.js';
 import { createPollHandler } from '../http/poll-handler.js';
 import {
   answer,
+  checkMount,
   cut,
   isGone,
   isHttp2,
   type NodeHandler,
   type NodeRequest,
   type NodeResponse,
+  onceLeft,
 } from '../http/serve-node.js';
 import { Api } from './api.js';
 import { readNodeBody } from './body.js';
 import type { ApiBroker } from './contracts.js';
 import type { ApiOptions } from './options.js';
-
-const onceClosed =
-  (res: NodeResponse): OnceLeft =>
-  (callback) => {
-    res.once('close', callback);
-    return () => res.off('close', callback);
-  };
 
 /** The options of a handler that gets who has arrived already. */
 export function arrivedOptions<Req extends object, Context>(
@@ -69,6 +64,7 @@ export function createApi<Req extends object = IncomingMessage, Context = unknow
   };
 
   return async function handle(req, res, context) {
+    checkMount(req, res);
     // A body nobody asked for would pause the connection, and then its end would go unseen.
     if (req.method !== 'POST' && (req.headers['content-length'] ?? req.headers['transfer-encoding']) !== undefined) {
       req.resume();
@@ -76,7 +72,7 @@ export function createApi<Req extends object = IncomingMessage, Context = unknow
     const result = await api.serve({
       raw: req,
       context: context as Context,
-      onceLeft: onceClosed(res),
+      onceLeft: onceLeft(req, res),
       readBody: (maxBytes) => readNodeBody(req, context, maxBytes),
     });
     if (result === undefined || isGone(req, res)) return;

@@ -8,8 +8,8 @@ import type { Authorize } from './scopes.js';
 
 /**
  * Counts a request, and tells how many ms its sender must wait; 0 or undefined lets it pass. Called before anybody is
- * authenticated, for every route but those for everybody. `route` is `POST /send` and the like. What it throws, and what is
- * no number of ms, is a 500.
+ * authenticated, for every route but those for everybody: count by what a stranger cannot choose. `route` is `POST /send` and
+ * the like. What it throws, and what is no number of ms, is a 500; what takes longer than `authenticationTimeout` is a 503.
  */
 export type RateLimit<Req = IncomingMessage, Context = unknown> = (
   req: Req,

@@ -47,7 +47,7 @@ export type Authorize<Req = IncomingMessage, Context = unknown> = (
 
 /** A secret and what its bearer may do. */
 export interface TokenGrant extends Grant {
-  /** At least 16 characters, drawn at random: `openssl rand -base64 32`. */
+  /** At least 16 visible ASCII characters, drawn at random: `openssl rand -base64 32`. No two grants have the same. */
   readonly token: string;
 }
 
@@ -77,6 +77,17 @@ export function tokenAuthorizer<Req extends RequestLike = IncomingMessage>(
         'SSE_ERR_INVALID_OPTION',
         `token ${index} must be a string of at least ${MIN_TOKEN_LENGTH} characters`,
       );
+    }
+    if (!/^[\x21-\x7e]+$/.test(token)) {
+      throw new SseError(
+        'SSE_ERR_INVALID_OPTION',
+        `token ${index} must be of visible ASCII characters, or no header could carry it; does it end in a newline?`,
+      );
+    }
+    const same = tokens.findIndex((other) => other?.token === token);
+    if (same !== index) {
+      // One of the two grants would be nobody's, and the bearer of the other would have more, or less, than was meant.
+      throw new SseError('SSE_ERR_INVALID_OPTION', `token ${index} is the same as token ${same}; give each its own`);
     }
     try {
       const digest = digestOf(token);

@@ -68,14 +68,14 @@ export interface JwtAuthenticatorOptions {
    * are filled in, and a stream never outlives its token.
    */
   mapIdentity?: ((claims: JwtClaims) => Identity | null | Promise<Identity | null>) | undefined;
-  /** How long a key set is used before it is fetched again, in ms. Default 600 000. */
+  /** How long a key set is used before it is fetched again, in ms; 0: for one token. Default 600 000. */
   jwksCacheMaxAge?: number | undefined;
   /**
    * How long after a fetch a key id that the set does not have is refused without looking again, in ms: it bounds what
-   * forged tokens can make us fetch. Default 30 000.
+   * forged tokens can make us fetch. 0: it is looked for at once. Default 30 000.
    */
   jwksCooldown?: number | undefined;
-  /** How long a fetch of the key set may take, in ms. Default 5 000. */
+  /** How long a fetch of the key set may take, in ms; 1 or more. Default 5 000. */
   jwksTimeout?: number | undefined;
   /** Tells the time, for tests. Default: the system's. */
   clock?: Pick<Clock, 'now'> | undefined;
@@ -196,7 +196,7 @@ function sourceOf(
   }
   const { algorithms } = settings;
   if (keys[0] === 'jwksUrl') {
-    for (const name of KEY_SET_TIMES) checkNumber(name, settings[name], 0, 'ms');
+    for (const name of KEY_SET_TIMES) checkNumber(name, settings[name], name === 'jwksTimeout' ? 1 : 0, 'ms');
     return {
       url: keySetUrl(settings.jwksUrl),
       algorithms: keySetAlgorithms(algorithms),

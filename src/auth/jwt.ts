@@ -5,7 +5,7 @@
  * answer. What is known to be said of a refused token is which check it failed.
  */
 import type { IncomingMessage } from 'node:http';
-import type { JWTPayload, JWTVerifyGetKey } from 'jose';
+import type { FetchImplementation, JWTPayload, JWTVerifyGetKey } from 'jose';
 import { SseError } from '../core/errors.js';
 import type { Identity } from '../core/identity.js';
 import { nameProblem } from '../core/topic.js';
@@ -74,10 +74,17 @@ export function jwtAuthenticator<Req extends RequestLike = IncomingMessage>(
     }
     const claims = await verify(token);
     const identity = mapIdentity === undefined ? identityOf(claims, names) : await mapIdentity(claims);
-    if (typeof identity !== 'object' || identity === null) return identity;
+    // What is none is refused as it is: spread, a list of no rows would be somebody anonymous.
+    if (typeof identity !== 'object' || identity === null || Array.isArray(identity)) return identity;
     const expiresAt = earliest(identity.expiresAt, expiryOf(claims, resolved));
-    return { claims, ...identity, ...(expiresAt !== undefined && { expiresAt }) };
+    return { claims, ...identity, ...accessorsOf(identity), ...(expiresAt !== undefined && { expiresAt }) };
   };
+}
+
+/** What a spread passes over: an instance of a class may have its ids as accessors, and without them it would be nobody. */
+function accessorsOf(identity: Identity): Partial<Identity> {
+  const names = (['userId', 'tenantId', 'sessionId', 'claims'] as const).filter((name) => name in identity);
+  return Object.fromEntries(names.map((name) => [name, identity[name]]));
 }
 
 function identityOf(claims: JwtClaims, names: ClaimNames): Identity {
@@ -148,11 +155,35 @@ async function verifyWith(
   }
 }
 
+/** How long an issuer that failed is left alone, in ms. The cooldown of `jose` begins with a fetch that succeeded. */
+const PAUSE = 1_000;
+
+/** `fetch`, at most once in a `pause` while it fails: who sends forged tokens must not make us ask without end. */
+function sparingFetch(pause: number): FetchImplementation {
+  let failure: unknown;
+  let until = 0;
+  return async (url, init) => {
+    if (performance.now() < until) throw failure;
+    try {
+      const response = await fetch(url, init);
+      if (response.status !== 200) throw new Error(`the issuer answered ${response.status}`);
+      // What is no JSON is a failure as well.
+      await response.clone().json();
+      return response;
+    } catch (error) {
+      failure = error;
+      until = performance.now() + pause;
+      throw error;
+    }
+  };
+}
+
 function keySetOf(jose: Jose, { url, cacheMaxAge, cooldown, timeout }: KeySet): JWTVerifyGetKey {
   const keyOf = jose.createRemoteJWKSet(url, {
     cacheMaxAge,
     cooldownDuration: cooldown,
     timeoutDuration: timeout,
+    [jose.customFetch]: sparingFetch(Math.min(PAUSE, cooldown)),
   });
   return async (header, token) => {
     try {

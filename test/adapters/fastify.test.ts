@@ -4,6 +4,7 @@ import { createFastifyHandler, sseBroker } from '../../src/adapters/fastify.js';
 import type { Broker } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
 import { openStream } from '../support/stream.js';
+import { until } from '../support/until.js';
 import { type AnyHandlerOptions, conformance, type Framework } from './conformance.js';
 import { connectionsOf } from './connections.js';
 import { http2Client } from './http2-client.js';
@@ -110,6 +111,56 @@ describe('Fastify', () => {
     await (await openStream(`${url}/api/v1/events`)).next('connected');
     await (await openStream(`${url}/api/second`)).next('connected');
     expect((await openStream(`${url}/events`)).status).toBe(404);
+  });
+
+  test.each([
+    [{ prefix: '/api/' }, ['/api/events']],
+    [{ prefix: 'api' }, ['/api/events']],
+    [{ prefix: '/' }, ['/events']],
+    [{ prefix: '/events', path: '/' }, ['/events', '/events/']],
+  ])('a prefix is joined as Fastify joins it: %j', async (options, paths) => {
+    const app = fastify();
+    await app.register(sseBroker, { broker: makeBroker(), ...options });
+    // 405 is the handler's, 404 would be Fastify's.
+    for (const path of paths) expect((await app.inject({ method: 'POST', url: path })).statusCode).toBe(405);
+  });
+
+  test('a header of a hook that cannot be sent is answered by Fastify with 500, as on other routes', async () => {
+    const app = fastify();
+    app.addHook('onRequest', async (_request, reply) => {
+      reply.header('X-User', 'Łukasz');
+    });
+    await app.register(sseBroker, { broker: makeBroker() });
+    app.get('/other', async () => 'other');
+    const url = await running(app);
+    for (const path of ['/other', '/events']) {
+      const answer = await fetch(`${url}${path}`, { signal: AbortSignal.timeout(5_000) });
+      expect([answer.status, await answer.json()]).toEqual([
+        500,
+        expect.objectContaining({ code: 'ERR_INVALID_CHAR' }),
+      ]);
+    }
+  });
+
+  test('with return503OnClosing: false an EventSource that comes while all closes is told to come back', async () => {
+    const app = fastify({ return503OnClosing: false });
+    await app.register(sseBroker, { broker: makeBroker() });
+    let isBrokerClosed = false;
+    let goOn = (): void => {};
+    app.addHook('preClose', () => {
+      isBrokerClosed = true;
+      return new Promise<void>((resolve) => {
+        goOn = resolve;
+      });
+    });
+    const url = await running(app);
+    const closing = app.close();
+    await until(() => isBrokerClosed, 'the broker to be closed');
+    const headers = { accept: 'text/event-stream', 'cache-control': 'no-cache', connection: 'close' };
+    const answer = await fetch(`${url}/events`, { headers });
+    expect([answer.status, await answer.text()]).toEqual([200, expect.stringMatching(/^retry: \d+\n/)]);
+    goOn();
+    await closing;
   });
 
   test('onResponse hooks run when the stream ends', async () => {

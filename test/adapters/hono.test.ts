@@ -49,3 +49,22 @@ test("Hono: the framework's own cors middleware answers for the stream", async (
   expect(client.headers['access-control-allow-credentials']).toBe('true');
   expect(await client.next('connected')).toMatchObject({ userId: 'alice' });
 });
+
+test.each<[string, (c: Context) => void]>([
+  ['c.header()', (c) => c.header('Vary', 'X-Tenant')],
+  ['c.res.headers', (c) => c.res.headers.set('Vary', 'X-Tenant')],
+])('Hono: Vary keeps what an earlier middleware has set by %s, beside ours', async (_name, set) => {
+  const app = new Hono();
+  app.use(async (c, next) => {
+    set(c);
+    await next();
+  });
+  app.get('/events', createHonoHandler(makeBroker(), { cors: { origin: 'https://app.example' }, compression: 'gzip' }));
+  const stream = await app.request('/events');
+  expect(stream.headers.get('vary')).toBe('X-Tenant, Origin, Accept-Encoding');
+  expect(stream.headers.get('cache-control')).toBe('no-cache, no-transform');
+  await stream.body?.cancel();
+  expect((await app.request('/events', { headers: { accept: 'text/html' } })).headers.get('vary')).toBe(
+    'X-Tenant, Origin',
+  );
+});

@@ -121,6 +121,15 @@ if (hasFastifyPlatform) {
 }
 
 describe('Nest', () => {
+  test('a method without @Res() says what is missing', async () => {
+    const handler = createNestHandler(makeBroker());
+    for (const [req, res] of [[{ headers: {} }], [undefined, {}], []]) {
+      await expect(handler(req as never, res as never)).rejects.toThrow(
+        /takes what @Req\(\) and @Res\(\) of NestJS give/,
+      );
+    }
+  });
+
   test('closing the application closes the broker before the server waits for its streams', async () => {
     const broker = makeBroker();
     const { app, url } = await started(moduleOf({}, SseBrokerModule.forRoot(broker)), 'express');

@@ -4,7 +4,8 @@ import { H3 } from 'h3';
 import { Hono } from 'hono';
 import Koa from 'koa';
 import { expect, test } from 'vitest';
-import { createFetchHandler, createHandler } from '../../src/index.js';
+import { createApi, createFetchApi } from '../../src/api/index.js';
+import { createFetchHandler, createFetchPollHandler, createHandler, createPollHandler } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
 import { serve } from '../support/server.js';
 
@@ -14,8 +15,12 @@ const untyped = (handler: unknown): any => handler;
 
 const FOR_NODE = "this handler takes Node's (req, res); for Koa, Fastify, NestJS, Hono and h3 use";
 
-test('createHandler in Koa, Fastify and Hono names the adapter', async () => {
-  const handler = untyped(createHandler(makeBroker()));
+test.each([
+  ['createHandler', createHandler],
+  ['createPollHandler', createPollHandler],
+  ['createApi', createApi],
+])('%s in Koa, Fastify and Hono names the adapter', async (_name, create) => {
+  const handler = untyped(create(makeBroker()));
   const told: string[] = [];
 
   const koa = new Koa();
@@ -39,11 +44,15 @@ test('createHandler in Koa, Fastify and Hono names the adapter', async () => {
   expect(told).toEqual(Array(3).fill(expect.stringContaining(FOR_NODE)));
 });
 
-test('createFetchHandler in Hono, in h3 and with (req, res) answers 500 and says where it belongs', async () => {
+test.each([
+  ['createFetchHandler', createFetchHandler],
+  ['createFetchPollHandler', createFetchPollHandler],
+  ['createFetchApi', createFetchApi],
+])('%s in Hono, in h3 and with (req, res) answers 500 and says where it belongs', async (_name, create) => {
   const broker = makeBroker();
   const told: unknown[] = [];
   broker.on('error', (error) => told.push((error.cause as Error).message));
-  const handler = untyped(createFetchHandler(broker));
+  const handler = untyped(create(broker));
 
   const hono = new Hono();
   hono.get('/', handler);

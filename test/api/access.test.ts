@@ -277,6 +277,13 @@ describe('tokenAuthorizer', () => {
       [{ token: undefined, scopes: ['read'] }],
       [{ token: '', scopes: ['read'] }],
       [{ token: 'short-secret', scopes: ['read'] }],
+      [{ token: `${TOKENS.read}\n`, scopes: ['read'] }],
+      [{ token: 'a-token with blanks in it', scopes: ['read'] }],
+      [{ token: 'a-token-für-die-Lesenden', scopes: ['read'] }],
+      [
+        { token: TOKENS.read, scopes: ['read'] },
+        { token: TOKENS.read, scopes: ['publish'] },
+      ],
       [{ token: TOKENS.read, scopes: ['everything'] }],
       [{ token: TOKENS.read }],
       [{ token: TOKENS.read, scopes: ['read'], tenantId: '' }],

@@ -384,6 +384,14 @@ describe('rateLimit', () => {
       expect(broker.reported).toHaveLength(3);
     },
   );
+
+  test('one that never answers keeps nobody for longer than authenticationTimeout, and lets nobody in', async () => {
+    const { post, open, get } = await mount({ rateLimit: () => new Promise(() => {}), authenticationTimeout: 20 });
+    const refused = await post('/send', note, 'publish');
+    expect([refused.status, refused.json.error.code]).toEqual([503, 'SSE_ERR_AUTHENTICATION_TIMEOUT']);
+    expect((await open('/stream', 'user alice')).status).toBe(503);
+    expect((await get('/poll', 'user alice')).status).toBe(503);
+  });
 });
 
 describe('options', () => {

@@ -86,6 +86,27 @@ test('a browser’s EventSource is told to come later when the broker is full, a
   expect((await fetch(`${url}/stream`, { headers: { accept: 'text/html' } })).status).toBe(401);
 });
 
+test('a browser’s EventSource that is being authenticated while all is closed is told to come later', async () => {
+  let end: (() => void) | undefined;
+  const { url, broker } = await mountApi({
+    authenticator: () =>
+      new Promise((_resolve, reject) => {
+        end = () => reject(new Error('the pool has ended'));
+      }),
+  });
+  const headers = { accept: 'text/event-stream', 'cache-control': 'no-cache' };
+  for (const path of ['/stream', '/stream/alice']) {
+    const asked = fetch(`${url}${path}`, { headers });
+    await until(() => end !== undefined, 'the authenticator to be asked');
+    await broker.close();
+    end?.();
+    end = undefined;
+    const later = await asked;
+    expect(later.status).toBe(200);
+    expect(await later.text()).toMatch(/^retry: \d+\n: SSE_ERR_BROKER_CLOSED\n\n$/);
+  }
+});
+
 test('a client that leaves while it is authenticated leaves nothing behind', async () => {
   let isAsked = false;
   const { url, broker } = await mountApi({

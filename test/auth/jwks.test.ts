@@ -109,6 +109,21 @@ test('forged key ids do not make us fetch within the cooldown', async () => {
   expect((await open(await key.sign())).status).toBe(200);
 });
 
+test('forged key ids do not make us ask an issuer that fails again and again', async () => {
+  for (const failure of [failures['answers 500']!, failures['answers no JSON']!, failures['breaks the connection']!]) {
+    const login = await issuer();
+    const key = await login.key('one');
+    login.keys = [key.jwk];
+    const { open, refused } = await guardedBy(login);
+    login.failure = failure;
+    const start = performance.now();
+    for (let n = 0; n < 20; n++) await refused(await key.sign({ kid: `forged-${n}` }), 503);
+    expect(login.fetches).toBeLessThanOrEqual(1 + (performance.now() - start) / 1_000);
+    login.failure = undefined;
+    await until(async () => (await open(await key.sign())).status === 200, 'the issuer to be back');
+  }
+});
+
 test('a token without a key id is tried with every key that fits', async () => {
   const login = await issuer();
   const keys = await Promise.all([login.key(undefined), login.key(undefined), login.key(undefined)]);

@@ -103,6 +103,7 @@ describe('nonsense throws at construction and names the option', () => {
     ],
     'times of a key set without one': [{ secret: SECRET, jwksTimeout: 5 }, /^jwksTimeout goes with jwksUrl only/],
     'a cooldown that is none': [{ jwksUrl, jwksCooldown: '30s' }, /^jwksCooldown must be .*ms/],
+    'no time to fetch a key set': [{ jwksUrl, jwksTimeout: 0 }, /^jwksTimeout must be .*ms, 1 or more; got 0$/],
     'a clock that is none': [{ secret: SECRET, clock: Date.now }, /^clock must be an object with now\(\)/],
   };
   for (const [name, [options, message]] of Object.entries(cases)) {

@@ -88,6 +88,37 @@ describe('a good token', () => {
     expect(errors).toEqual([]);
   });
 
+  test('is 500 where mapIdentity gives the rows of a query: nobody gets in as nobody', async () => {
+    for (const rows of [[], [{ userId: 'bob' }]]) {
+      const { open, errors } = await guarded({ mapIdentity: () => rows as object });
+      const stream = await open(await signed());
+      await stream.ended();
+      expect(stream.status).toBe(500);
+      expect((errors[0]!.error.cause as Error).message).toMatch(/must give an identity or null; got an array$/);
+    }
+  });
+
+  test('is whom an instance of a class says, accessors too', async () => {
+    class Account {
+      readonly plan = 'free';
+      get userId(): string {
+        return 'bob';
+      }
+      get tenantId(): string {
+        return 'acme';
+      }
+    }
+    const exp = nowInSeconds() + 60;
+    const identity = await identityFrom({ exp }, { mapIdentity: () => new Account() });
+    expect(identity).toEqual({
+      userId: 'bob',
+      tenantId: 'acme',
+      plan: 'free',
+      expiresAt: exp * 1_000,
+      claims: { sub: 'alice', exp },
+    });
+  });
+
   test('is refused where mapIdentity throws, and only the application hears why', async () => {
     const { open, errors } = await guarded({
       mapIdentity: () => {
