@@ -31,7 +31,14 @@ export interface NatsConnection {
   flush(): Promise<void>;
   isClosed(): boolean;
   closed(): Promise<unknown>;
-  status(): AsyncIterable<{ readonly type: string }>;
+  status(): AsyncIterable<NatsStatus>;
+}
+
+/** What happens to a connection. */
+export interface NatsStatus {
+  readonly type: string;
+  /** Of the type `error`. */
+  readonly error?: Error;
 }
 
 /** What is published besides the payload. */

@@ -4,7 +4,7 @@
  */
 import { isLiveOnly } from '../core/topic.js';
 import type { NatsMessage, NatsSubscription } from './nats-client.js';
-import { messageOf, unavailable } from './nats-failure.js';
+import { failureOf, messageOf, unavailable } from './nats-failure.js';
 
 export interface InterestHost {
   subscribe(key: string, callback: (error: Error | null, message: NatsMessage) => void): NatsSubscription;
@@ -44,8 +44,16 @@ export class NatsInterest {
       known.lingering = undefined;
       return known.joining;
     }
+    let subscription: NatsSubscription;
+    try {
+      subscription = this.#subscribe(key);
+    } catch (error) {
+      // The connection is one that its owner closes, or lets run dry.
+      this.#host.left(key);
+      return Promise.reject(failureOf('nothing can be subscribed', error));
+    }
     const interest: Interest = {
-      subscription: this.#subscribe(key),
+      subscription,
       joining: undefined,
       lingering: undefined,
       refusal: undefined,
@@ -77,6 +85,15 @@ export class NatsInterest {
       interest.subscription = this.#subscribe(key);
     }
     return refusals;
+  }
+
+  /** The server took fewer subscriptions than it was sent: those that it has not confirmed are given up. */
+  refused(error: Error): void {
+    for (const interest of this.#interests.values()) {
+      if (interest.joining === undefined) continue;
+      interest.refusal = error;
+      interest.subscription.unsubscribe();
+    }
   }
 
   close(): void {

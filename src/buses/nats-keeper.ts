@@ -101,8 +101,9 @@ export class NatsKeeper {
   /** Looks in `ms`, instead of when it would have. */
   schedule(ms = this.#nextCheck()): void {
     clearTimeout(this.#timer);
-    if (this.#isOver || this.#options.isClosed()) return;
+    if (this.#isOver) return;
     this.#timer = setTimeout(() => {
+      if (this.#options.isClosed()) return;
       this.schedule();
       this.check().then(
         () => this.schedule(),

@@ -2,19 +2,24 @@
  * The connection as the bus sees it: there, gone, back, or closed for good by its owner. Never closes it, and leaves no
  * listener behind.
  */
-import type { NatsConnection } from './nats-client.js';
+import type { NatsConnection, NatsStatus } from './nats-client.js';
+
+/** What a server says whose `max_subscriptions` is reached; what a user may not subscribe the client tells by itself. */
+const TOO_MANY = /maximum subscriptions/i;
 
 export interface LinkHost {
   /** Nothing comes in or goes out. */
   disconnected(reason: string): void;
   /** It is there again, and its subscriptions are. */
   reconnected(): void;
+  /** The server did not take a subscription, and did not say which: one of those that were on their way. */
+  refused(error: Error): void;
 }
 
 export class NatsLink {
   readonly #connection: NatsConnection;
   readonly #host: LinkHost;
-  #statuses: AsyncIterable<{ readonly type: string }> | undefined = undefined;
+  #statuses: AsyncIterable<NatsStatus> | undefined = undefined;
 
   constructor(connection: NatsConnection, host: LinkHost) {
     this.#connection = connection;
@@ -41,11 +46,12 @@ export class NatsLink {
     statuses?.stop?.();
   }
 
-  async #watch(statuses: AsyncIterable<{ readonly type: string }>): Promise<void> {
-    for await (const { type } of statuses) {
+  async #watch(statuses: AsyncIterable<NatsStatus>): Promise<void> {
+    for await (const { type, error } of statuses) {
       if (this.#statuses !== statuses) return;
       if (type === 'disconnect') this.#host.disconnected('disconnected from NATS');
       else if (type === 'reconnect') this.#host.reconnected();
+      else if (type === 'error' && TOO_MANY.test(error?.message ?? '')) this.#host.refused(error!);
     }
   }
 }

@@ -69,6 +69,10 @@ export class NatsLiveBus implements Bus {
           () => this.#goUp(),
           (error: Error) => this.#goDown(error.message),
         ),
+      refused: (error) => {
+        this.#interest.refused(error);
+        this.#receiver?.error(failureOf('a subscription was refused', error));
+      },
     });
   }
 
@@ -144,6 +148,8 @@ export class NatsLiveBus implements Bus {
 
   async #confirm(key: string, isStillWanted: () => boolean): Promise<void> {
     await this.#flush.get();
+    // A refusal has come in with the answer, and is told by another way.
+    await new Promise(setImmediate);
     // What was published before went by unseen.
     if (isStillWanted()) this.#index.markLost(key, this.#sequence);
   }
@@ -201,22 +207,28 @@ export class NatsLiveBus implements Bus {
     const { checkInterval } = this.#options;
     this.#timer = setTimeout(
       () => {
-        const after = (): void => {
-          if (!this.#isClosed) this.#check();
-        };
-        for (const refusal of this.#interest.renew())
-          this.#receiver?.error(failureOf('a subscription was ended', refusal));
-        this.#flush
-          .get()
+        // It does not come back, and nothing can be asked of it.
+        if (this.#connection.isClosed()) return;
+        this.#renewed()
           .then(
             () => this.#goUp(),
             (error: Error) => this.#goDown(error.message),
           )
-          .then(after);
+          .then(() => {
+            if (!this.#isClosed) this.#check();
+          });
       },
       checkInterval * (0.9 + Math.random() * 0.2),
     );
     this.#timer.unref();
+  }
+
+  /** Resolves when the server has all subscriptions. */
+  async #renewed(): Promise<void> {
+    for (const refusal of this.#interest.renew()) {
+      this.#receiver?.error(failureOf('a subscription was ended', refusal));
+    }
+    await this.#flush.get();
   }
 
   #goDown(reason: string): void {

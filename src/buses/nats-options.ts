@@ -1,12 +1,14 @@
 /** Options of the NATS bus: what they mean, their defaults, and the one place where they are checked. */
 import { SseError, shown } from '../core/errors.js';
+import { checkOptionNames } from '../core/option-names.js';
 import type { JetStream, NatsConnection } from './nats-client.js';
 
 /** Options of {@link NatsBus}. Durations are in milliseconds, sizes in bytes. */
 export interface NatsBusOptions {
   /**
    * A connection of yours: `connect()` of `@nats-io/transport-node`, or of another transport. It stays yours: the bus never
-   * closes it. Make it with `maxReconnectAttempts: -1`, or the client gives up for good after ten attempts.
+   * closes it. Make it with `maxReconnectAttempts: -1`, or the client gives up for good after ten attempts. Without JetStream
+   * it must not have `noEcho`.
    */
   readonly connection: NatsConnection;
   /**
@@ -150,6 +152,10 @@ const CHECKS: Readonly<Record<Known, Check>> = {
   cacheBytes: size,
 };
 
+function isDeafToItself(connection: unknown): boolean {
+  return (connection as { readonly options?: { readonly noEcho?: unknown } }).options?.noEcho === true;
+}
+
 function hasMethods(value: unknown, ...methods: string[]): boolean {
   return methods.every(
     (method) => typeof (value as Record<string, unknown> | null | undefined)?.[method] === 'function',
@@ -177,11 +183,7 @@ export function resolveNatsOptions(options: NatsBusOptions): ResolvedNatsBusOpti
   if (typeof options !== 'object' || options === null)
     refuse('options', options, 'an object with connection and jetstream');
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  for (const option of Object.keys(given)) {
-    if (!Object.hasOwn(CHECKS, option)) {
-      throw new SseError('SSE_ERR_INVALID_OPTION', `unknown option ${shown(option)} of NatsBus`);
-    }
-  }
+  checkOptionNames('NatsBus', given, Object.keys(CHECKS));
   const namespace = given.namespace ?? NATS_BUS_DEFAULTS.namespace;
   const resolved = { ...NATS_BUS_DEFAULTS, stream: `sse-${String(namespace)}`, ...given } as Record<Known, unknown>;
   for (const [option, [allowed, holds]] of Object.entries(CHECKS) as [Known, Check][]) {
@@ -189,6 +191,9 @@ export function resolveNatsOptions(options: NatsBusOptions): ResolvedNatsBusOpti
   }
   if (given.jetstream === false) {
     for (const option of NEED_STREAM) if (option in given) refuse(option, given[option], 'left out without JetStream');
+    if (isDeafToItself(given.connection)) {
+      refuse('connection', given.connection, 'one without noEcho: without JetStream it brings a node its own events');
+    }
   }
   if (given.manageStream === false) {
     for (const option of NEED_MANAGED) {

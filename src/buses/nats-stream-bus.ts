@@ -139,6 +139,10 @@ export class NatsStreamBus implements Bus {
     this.#link = new NatsLink(options.connection, {
       disconnected: (reason) => this.#disconnected(reason),
       reconnected: () => this.#keeper.schedule(Math.random() * options.recoveryJitter),
+      refused: (error) => {
+        this.#interest.refused(error);
+        this.#receiver?.error(failureOf('a subscription was refused', error));
+      },
     });
   }
 
@@ -348,11 +352,13 @@ export class NatsStreamBus implements Bus {
 
   async #check(): Promise<void> {
     this.#counts.checks++;
+    // As in #look: what is delivered while the answer is on its way is no doubt.
+    const { position } = this.#sequencer;
     const view = await this.#stream.view().catch(() => undefined);
     const isMine = view !== undefined && this.#epochs.of(view) === this.#sequencer.epoch;
     const refusals = this.#interest.renew();
     for (const refusal of refusals) this.#receiver?.error(failureOf('a subscription was ended', refusal));
-    const isWell = isMine && view.last >= this.#sequencer.position && refusals.length === 0;
+    const isWell = isMine && view.last >= position && refusals.length === 0;
     // `open` makes the stream where it is gone, and says what is wrong where it cannot.
     if (!isWell || !this.#sequencer.isLive) await this.#sequencer.recover();
     if (this.#closing !== undefined) return;
@@ -362,7 +368,10 @@ export class NatsStreamBus implements Bus {
       void this.#verify(view);
     }
     this.#keeper.goUp();
-    await this.#stream.anchor(this.#epochs.view).catch((error: unknown) => this.#receiver?.error(error));
+    await this.#stream.anchor(this.#epochs.view).catch((error: unknown) => {
+      // Of a bus that is down the state says why.
+      if (this.#keeper.down === undefined) this.#receiver?.error(error);
+    });
   }
 
   async #verify(view: StreamView): Promise<void> {

@@ -85,8 +85,9 @@ export class NatsStream {
       }
       info = await this.#make(manager);
     }
-    if (manageStream) info = await this.#adjusted(manager, info);
-    const view = this.#viewOf(info);
+    // One that is somebody else's is refused before it is touched: a limit would drop what they keep in it.
+    let view = this.#viewOf(info);
+    if (manageStream) view = this.#viewOf(await this.#adjusted(manager, info));
     if (view.last > 0) return view;
     await this.#anchor(view, 0);
     return this.view();

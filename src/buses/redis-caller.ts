@@ -36,20 +36,14 @@ export class RedisCaller {
     this.#failureOf = failureOf;
   }
 
-  /** Runs a script by its hash, and whole where the server does not know it; `whenUnknown` may change `args` for that. */
-  async run(
-    script: RedisScript,
-    keys: readonly [string, ...string[]],
-    args: readonly string[],
-    whenUnknown?: () => void,
-  ): Promise<unknown> {
+  /** Runs a script by its hash, and whole where the server does not know it. */
+  async run(script: RedisScript, keys: readonly [string, ...string[]], args: readonly string[]): Promise<unknown> {
     const count = String(keys.length);
     try {
       return await this.send(['evalsha', script.hash, count, ...keys, ...args], keys[0]);
     } catch (error) {
       const { cause } = error as SseError;
       if (!(cause instanceof Error) || !cause.message.startsWith('NOSCRIPT')) throw error;
-      whenUnknown?.();
       return this.send(['eval', script.source, count, ...keys, ...args], keys[0]);
     }
   }

@@ -1,5 +1,6 @@
 /** Options of the Redis bus: what they mean, their defaults, and the one place where they are checked. */
 import { SseError, shown } from '../core/errors.js';
+import { checkOptionNames } from '../core/option-names.js';
 import type { RedisClient } from './redis-client.js';
 
 /** Options of {@link RedisBus}. Durations are in milliseconds, sizes in bytes. */
@@ -137,11 +138,7 @@ function refuse(option: string, value: unknown, allowed: string): never {
 export function resolveRedisOptions(options: RedisBusOptions): ResolvedRedisBusOptions {
   if (typeof options !== 'object' || options === null) refuse('options', options, 'an object with a client');
   const given = withoutUndefined(options) as Partial<Record<Known, unknown>>;
-  for (const option of Object.keys(given)) {
-    if (!Object.hasOwn(CHECKS, option)) {
-      throw new SseError('SSE_ERR_INVALID_OPTION', `unknown option ${shown(option)} of RedisBus`);
-    }
-  }
+  checkOptionNames('RedisBus', given, Object.keys(CHECKS));
   const resolved = { ...REDIS_BUS_DEFAULTS, ...given } as Record<Known, unknown>;
   for (const [option, [allowed, holds]] of Object.entries(CHECKS) as [Known, Check][]) {
     if (!(holds as (value: unknown) => boolean)(resolved[option])) refuse(option, resolved[option], allowed);

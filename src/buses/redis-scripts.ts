@@ -4,24 +4,27 @@
  * Keys of a namespace, all with one hash tag, so that a cluster keeps them on one node:
  * - `root` (hash): `r` the run, `s` the newest sequence, `f` forgotten: keys that are not in `:last` had nothing after it,
  *   `b` dropped: nothing up to it is served, because of its age, `m` how it is published (`p` PUBLISH, `s` SPUBLISH),
- *   `t` when ages were looked at last, `e` the epoch: the run with which this history began.
- * - `root:last` (sorted set): channel key → its newest sequence, for keys used within the age limit.
+ *   `t` when ages were looked at last, `e` the epoch: the run with which this history began, `i` the server that was published
+ *   on last.
+ * - `root:last` (sorted set): channel key → its newest sequence, for keys used within the age limit; and '' → 0, by which it is
+ *   known to be the one that was kept.
  * - `root:times` (sorted set): sequence → a time at which it was the newest; by these an age becomes a sequence.
  * - `root:runs` (sorted set): run → the sequence after which it began.
  * - `root:by:…` (string, expires): the last batch of one publisher, so that a batch sent twice is stored once.
  * - `root:h:…` (stream, expires): history of one channel key, `sequence-0`: `p` the sequence before it on its key and its
  *   run, `d` the event.
  *
- * A *run* begins where Redis may have lost its newest writes: with an empty Redis, and on a server that does not know the
- * publish script (restarted, promoted, or `SCRIPT FLUSH`). Ids are `run-sequence`, so an id is good exactly as long as the
- * run had got that far. Where somebody has seen more of a run than Redis has, acknowledged writes are gone: everything
- * before is given up, and a new run begins behind what was seen. Sequences begin at the microsecond of the first use, so
- * that they grow over a lost Redis too.
+ * A *run* begins where Redis may have lost its newest writes: with an empty Redis, and on another server than the one that
+ * was published on last (a restart and a promotion both give a server another replication id; that scripts are unknown would
+ * not do: a master that serves again after a replica did knows them). Ids are `run-sequence`, so an id is good exactly as
+ * long as the run had got that far. Where somebody has seen more of a run than Redis has, acknowledged writes are gone:
+ * everything before is given up, and a new run begins behind what was seen. Sequences begin at the microsecond of the first
+ * use, so that they grow over a lost Redis too.
  */
 
 const PRELUDE = `
 local metaKey, lastKey, timesKey, runsKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local run, sequence, forgotten, dropped, mode, marked
+local run, sequence, forgotten, dropped, mode, marked, server
 
 local function text(number) return string.format('%.0f', number) end
 
@@ -33,8 +36,10 @@ end
 local function begin(candidate, from)
   run, sequence, forgotten, dropped, marked = candidate, from, from, from, 0
   redis.call('DEL', lastKey, timesKey, runsKey)
-  redis.call('HSET', metaKey, 'r', run, 's', text(from), 'f', text(from), 'b', text(from), 'm', mode, 't', '0', 'e', run)
+  server = ''
+  redis.call('HSET', metaKey, 'r', run, 's', text(from), 'f', text(from), 'b', text(from), 'm', mode, 't', '0', 'e', run, 'i', '')
   redis.call('ZADD', runsKey, text(from), run)
+  redis.call('ZADD', lastKey, 0, '')
 end
 
 -- Sharded where this server is able to, for 'a'.
@@ -45,13 +50,21 @@ local function modeOf(proposal)
 end
 
 local function load(candidate, proposal)
-  local meta = redis.call('HMGET', metaKey, 'r', 's', 'f', 'b', 'm', 't')
-  if meta[1] then
-    run, sequence, forgotten, dropped = meta[1], tonumber(meta[2]), tonumber(meta[3]), tonumber(meta[4])
-    mode, marked = meta[5], tonumber(meta[6])
-  else
+  local meta = redis.call('HMGET', metaKey, 'r', 's', 'f', 'b', 'm', 't', 'i')
+  if not meta[1] then
     mode = modeOf(proposal)
     begin(candidate, clock() * 1000)
+    return
+  end
+  run, sequence, forgotten, dropped = meta[1], tonumber(meta[2]), tonumber(meta[3]), tonumber(meta[4])
+  mode, marked, server = meta[5], tonumber(meta[6]), meta[7]
+  -- A Redis that evicts takes one key and leaves the others.
+  if not redis.call('ZSCORE', runsKey, run) then
+    begin(candidate, sequence)
+  elseif not redis.call('ZSCORE', lastKey, '') then
+    forgotten = sequence
+    redis.call('HSET', metaKey, 'f', text(forgotten))
+    redis.call('ZADD', lastKey, 0, '')
   end
 end
 
@@ -86,7 +99,7 @@ local function age(limit)
     redis.call('HSET', metaKey, 'b', text(dropped))
   end
   redis.call('ZREMRANGEBYSCORE', timesKey, '-inf', text(time - limit))
-  local idle = redis.call('ZRANGEBYSCORE', lastKey, '-inf', text(dropped), 'WITHSCORES', 'LIMIT', 0, 1000)
+  local idle = redis.call('ZRANGEBYSCORE', lastKey, '(0', text(dropped), 'WITHSCORES', 'LIMIT', 0, 1000)
   if #idle == 0 then return end
   local names = {}
   for i = 1, #idle, 2 do names[#names + 1] = idle[i] end
@@ -100,14 +113,13 @@ end
  * Orders, stores and sends a batch.
  *
  * KEYS: root, last, times, runs, by, and for each event its stream. ARGV: a name for a run, mode, historySize, historyTtl,
- * number of the batch, 1 where this server did not know the script, the run and sequence the publisher has seen; then the
- * events. Returns run, first sequence, mode.
+ * number of the batch, the run and sequence the publisher has seen; then the events. Returns run, first sequence, mode.
  */
 export const PUBLISH_SCRIPT = `${PRELUDE}
 local byKey = KEYS[5]
 load(ARGV[1], ARGV[2])
 local size, limit = tonumber(ARGV[3]), tonumber(ARGV[4])
-compare(ARGV[1], ARGV[7], tonumber(ARGV[8]))
+compare(ARGV[1], ARGV[6], tonumber(ARGV[7]))
 
 local by = redis.call('GET', byKey)
 if by then
@@ -116,7 +128,10 @@ if by then
   if tonumber(number) > tonumber(ARGV[5]) then return redis.error_reply('STALE a newer batch of this publisher is stored') end
 end
 
-if ARGV[6] == '1' then
+-- A server that takes over may have lost what the one before it had: whoever saw that can tell by the run.
+local here = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
+if here ~= server then
+  redis.call('HSET', metaKey, 'i', here)
   local base = tonumber(redis.call('ZSCORE', runsKey, run))
   -- One without events may as well go on.
   if base < sequence then
@@ -136,7 +151,7 @@ local publish = mode == 's' and 'SPUBLISH' or 'PUBLISH'
 for i = 1, count do
   sequence = sequence + 1
   local place, previous = text(sequence), '-'
-  local stream, body = KEYS[5 + i], ARGV[8 + i]
+  local stream, body = KEYS[5 + i], ARGV[7 + i]
   local key = string.sub(stream, #metaKey + 4)
   local kind = string.byte(key)
   -- c: and n: are live only.

@@ -124,21 +124,9 @@ export class RedisStore {
     const keys: [string, ...string[]] = [...this.#keys, `${this.#root}:by:${publisher}`];
     for (const { key } of batch) keys.push(`${this.#root}:h:${key}`);
     const { run = '', sequence = 0 } = this.#seen ?? {};
-    const args = [
-      newRun(),
-      this.#mode,
-      this.#historySize,
-      this.#historyTtl,
-      String(number),
-      '0',
-      run,
-      String(sequence),
-    ];
+    const args = [newRun(), this.#mode, this.#historySize, this.#historyTtl, String(number), run, String(sequence)];
     for (const { text } of batch) args.push(text);
-    const answer = await this.#run(PUBLISH, keys, args, () => {
-      // A server that does not know the script may have lost what the one before it had.
-      args[5] = '1';
-    });
+    const answer = await this.#run(PUBLISH, keys, args);
     const first = { run: wordOf(answer[0]), sequence: numberOf(answer[1]) };
     this.#see(first.run, first.sequence + batch.length - 1);
     return first;
@@ -161,7 +149,7 @@ export class RedisStore {
     ]);
     const run = wordOf(answer[0]);
     const sequence = numberOf(answer[1]);
-    const mode = answer[2] === 's' ? 's' : 'p';
+    const mode = wordOf(answer[2]) === 's' ? 's' : 'p';
     this.#mode = mode;
     this.#see(run, sequence);
     const changedCount = numberOf(answer[5]);
@@ -172,7 +160,7 @@ export class RedisStore {
       run,
       sequence,
       mode,
-      isContained: answer[3] === 1,
+      isContained: numberOf(answer[3]) === 1,
       forgotten: numberOf(answer[4]),
       start: { run: wordOf(answer[6]), sequence: numberOf(answer[7]) },
       epoch: wordOf(answer[8]),
@@ -206,7 +194,7 @@ export class RedisStore {
     );
     if (answer.length === 0) return undefined;
     const point = { run: wordOf(answer[0]), sequence: numberOf(answer[1]), epoch: wordOf(answer[2]) };
-    const verdict = answer[3];
+    const verdict = wordOf(answer[3]);
     if (verdict !== 'ok') {
       const told = verdict === 'epoch' ? 'epoch' : 'unknown';
       return { ...point, verdict: told, more: false, missing: undefined, lostKeys: [], events: [] };
@@ -224,7 +212,7 @@ export class RedisStore {
     return {
       ...point,
       verdict,
-      more: more === 1,
+      more: numberOf(more) === 1,
       missing: through_ === 0 ? undefined : { run: wordOf(missingRun), sequence: through_ },
       lostKeys: lost.map((index) => keys[numberOf(index) - 1] ?? ''),
       events,
@@ -236,13 +224,8 @@ export class RedisStore {
     return [root, `${root}:last`, `${root}:times`, `${root}:runs`];
   }
 
-  async #run(
-    script: RedisScript,
-    keys: [string, ...string[]],
-    args: string[],
-    whenUnknown?: () => void,
-  ): Promise<Answer> {
-    const answer = await this.#caller.run(script, keys, args, whenUnknown);
+  async #run(script: RedisScript, keys: [string, ...string[]], args: string[]): Promise<Answer> {
+    const answer = await this.#caller.run(script, keys, args);
     if (!Array.isArray(answer)) throw strange(answer);
     return answer;
   }
@@ -260,7 +243,8 @@ const wordOf = (value: unknown): string => {
 };
 
 const numberOf = (value: unknown): number => {
-  const number = typeof value === 'number' ? value : Number(typeof value === 'string' ? value : Number.NaN);
+  // A text where the application's client is told to give numbers or texts another type.
+  const number = typeof value === 'number' ? value : Number(wordOf(value));
   if (!Number.isSafeInteger(number)) throw strange(value);
   return number;
 };

@@ -1,6 +1,7 @@
 /** What a SqliteBus can be told, the defaults, and one function that fills in and checks. */
 import { type Clock, systemClock } from '../core/clock.js';
 import { SseError, shown } from '../core/errors.js';
+import { checkOptionNames } from '../core/option-names.js';
 import type { SqliteDatabase } from './sqlite-driver.js';
 import type { SqliteSynchronous } from './sqlite-file.js';
 
@@ -61,11 +62,7 @@ export function resolveSqliteOptions(options: SqliteBusOptions): ResolvedSqliteB
   const refuse = (option: keyof SqliteBusOptions, allowed: string): never => {
     throw new SseError('SSE_ERR_INVALID_OPTION', `${option} must be ${allowed}; got ${shown(resolved[option])}`);
   };
-  for (const option of Object.keys(given)) {
-    if (option !== 'database' && option !== 'clock' && !Object.hasOwn(SQLITE_BUS_DEFAULTS, option)) {
-      throw new SseError('SSE_ERR_INVALID_OPTION', `unknown option ${shown(option)} of SqliteBus`);
-    }
-  }
+  checkOptionNames('SqliteBus', given, ['database', 'clock', ...Object.keys(SQLITE_BUS_DEFAULTS)]);
   const { database, tablePrefix, historySize, synchronous, clock } = resolved;
   if (typeof database === 'string') {
     if (database === '' || database === ':memory:') {

@@ -262,6 +262,63 @@ test('a message that got lost on the way is noticed by the next of its key; on a
   expect([...node.losses, ...quiet.losses]).toEqual([]);
 });
 
+test('a check holds nothing up where an event comes in behind its answer', async () => {
+  const server = await startServer();
+  const other = await startNode(server.url, []);
+  let isWatched = false;
+  let answered = 0;
+  const node = await startNode(server.url, [A], { checkInterval: 20 }, undefined, (connection) => {
+    const client = jetstream(connection);
+    const managerOf = client.jetstreamManager.bind(client);
+    client.jetstreamManager = async (...args) => {
+      const manager = await managerOf(...args);
+      const info = manager.streams.info.bind(manager.streams);
+      manager.streams.info = async (...asked) => {
+        const answer = await info(...asked);
+        if (isWatched) {
+          await other.publish(A, String(++answered));
+          await node.delivered(answered);
+        }
+        return answer;
+      };
+      return manager;
+    };
+    return client;
+  });
+  isWatched = true;
+  await node.delivered(5);
+  isWatched = false;
+  expect(node.bus.status()).toMatchObject({ state: 'up', details: { recoveries: 0 } });
+  expect(node.dataOf().slice(0, 5)).toEqual(numbers(5));
+});
+
+test('a connection that breaks while a check places an anchor is told as the state of the bus, and as no error', async () => {
+  const { proxy, url } = await startProxy(await startServer());
+  let isCut = false;
+  const node = await startNode(url, [A], {}, undefined, (connection) => {
+    const client = jetstream(connection);
+    const managerOf = client.jetstreamManager.bind(client);
+    client.jetstreamManager = async (...args) => {
+      const manager = await managerOf(...args);
+      const getMessage = manager.streams.getMessage.bind(manager.streams);
+      manager.streams.getMessage = (stream, query) => {
+        if (isCut || !('last_by_subj' in query) || !query.last_by_subj.endsWith('.=anchor'))
+          return getMessage(stream, query);
+        isCut = true;
+        proxy.cut();
+        return new Promise(() => {});
+      };
+      return manager;
+    };
+    return client;
+  });
+  await until(() => isCut && node.statuses.some(({ state }) => state === 'down'), 'the bus to be down');
+  await until(() => isUp(node), 'the bus to be up');
+  await node.publish(A, '1');
+  await node.delivered(1);
+  expect(node.errors).toEqual([]);
+});
+
 test('a listing of history that breaks off in its middle is not taken for whole', async () => {
   const server = await startServer();
   const { proxy, url } = await startProxy(server);

@@ -117,6 +117,17 @@ test.each([
   });
 });
 
+test.each([
+  ['of another application', { name: 'ORDERS', subjects: ['orders.>'] }, { stream: 'ORDERS' }],
+  ['of the same namespace under another prefix', adminStream, { subjectPrefix: 'other' }],
+])('a stream %s is refused as it is', async (_name, config, options) => {
+  const server = await startServer();
+  const admin = await adminOf(server.url);
+  const before = (await admin.streams.add(config)).config;
+  await expect(startNode(server.url, [], options)).rejects.toMatchObject({ code: 'SSE_ERR_HISTORY_UNUSABLE' });
+  expect((await admin.streams.info(config.name)).config).toEqual(before);
+});
+
 test('limits that a node is given are given to the stream; storage cannot be changed and says so', async () => {
   const server = await startServer();
   const first = await startNode(server.url, []);
@@ -269,6 +280,76 @@ test('without JetStream: an order per node that keeps each publisher’s, and ev
   await two.publish(A, 'after');
   await one.delivered(2 * count + 1);
 });
+
+test('without JetStream: a connection that its owner closes first leaves the bus down, and the process alive', async () => {
+  const server = await startServer();
+  let asked = 0;
+  const options = { jetstream: false, checkInterval: 20 } as const;
+  const node = await startNode(server.url, [A], options, (connection) => {
+    const isClosed = connection.isClosed.bind(connection);
+    connection.isClosed = () => {
+      if (isClosed()) asked++;
+      return isClosed();
+    };
+    return connection;
+  });
+  await node.connection.close();
+  await until(() => node.bus.status().state === 'down', 'the node to notice');
+  await until(() => asked > 0, 'the next check');
+  expect(node.bus.status().reason).toMatch(/it does not come back/);
+  expect(node.errors).toEqual([]);
+});
+
+test('without JetStream: a connection that does not bring a node its own events is refused', async () => {
+  const server = await startServer();
+  const connection = await natsClient(server.url, { noEcho: true });
+  onTestFinished(() => connection.close());
+  expect(() => new NatsBus({ connection, jetstream: false })).toThrow(
+    expect.objectContaining({ code: 'SSE_ERR_INVALID_OPTION', message: expect.stringContaining('noEcho') }),
+  );
+  // The stream brings them as well.
+  const node = await startNode(server.url, [A], {}, undefined, undefined, { noEcho: true });
+  await node.publish(A, '1');
+  await node.delivered(1);
+});
+
+test.each([{}, { jetstream: false }] as const)(
+  'a server that takes no more subscriptions: the key is refused instead of staying silent, with %o',
+  async (options) => {
+    const server = await startServer(['max_subscriptions: 8']);
+    const node = await startNode(server.url, [], { checkInterval: 60_000, ...options });
+    const keys = Array.from({ length: 9 }, (_, i) => `t::${i}`);
+    const joined: string[] = [];
+    let refusal: unknown;
+    for (const key of keys) {
+      refusal = await (async () => node.bus.join(key))().catch((error: unknown) => error);
+      if (refusal !== undefined) break;
+      joined.push(key);
+    }
+    expect(refusal).toMatchObject({ code: 'SSE_ERR_BUS_UNAVAILABLE', message: expect.stringContaining('maximum') });
+    expect(joined.length).toBeGreaterThan(2);
+    for (const key of joined) await node.publish(key, key);
+    await node.delivered(joined.length);
+    expect(node.dataOf()).toEqual(joined);
+    expect(node.bus.status().details?.joinedKeys).toBe(joined.length);
+  },
+);
+
+test.each([{}, { jetstream: false }] as const)(
+  'a connection that its owner drains takes no new key, says so, and the bus is down, with %o',
+  async (options) => {
+    const server = await startServer();
+    const node = await startNode(server.url, [A], options);
+    const draining = node.connection.drain();
+    await expect((async () => node.bus.join(B))()).rejects.toMatchObject({
+      code: 'SSE_ERR_BUS_UNAVAILABLE',
+      retryable: true,
+    });
+    await draining;
+    await until(() => node.bus.status().state === 'down', 'the node to notice');
+    expect(node.bus.status().details?.joinedKeys).toBe(1);
+  },
+);
 
 test('without JetStream: a bus that is closed while it starts stays closed, and leaves the connection as it was', async () => {
   const server = await startServer();

@@ -60,12 +60,15 @@ test.each(redisLibraries)(
 );
 
 test.each(redisLibraries)('a new run that lost nothing is the same epoch, over $name', async (library) => {
-  const server = await startRedis();
+  const server = await startRedis({ persistence: 'always' });
   const node = makeCluster();
   const near = await node(server.port, [A], { library, ...IDLE });
   await near.publish(A, '1');
   const before = await near.bus.head();
-  await server.admin((redis) => redis.call('SCRIPT', 'FLUSH'));
+  await server.kill();
+  await until(() => near.bus.status().state === 'down', 'the node to notice');
+  await server.start();
+  await until(() => near.bus.status().state === 'up', 'the node to be well', 15_000);
   await near.publish(A, '2');
   const after = await near.bus.head();
   expect(after.id.split('-')[0]).not.toBe(before.id.split('-')[0]);

@@ -1,6 +1,8 @@
 /** What a Redis can do to its nodes: nothing is lost but what a gap told, nothing comes twice, and the order holds. */
 import { describe, expect, test } from 'vitest';
+import type { Bus } from '../../src/index.js';
 import { outgoing } from '../../src/testing/bus-recorder.js';
+import type { RedisServer } from '../support/redis-server.js';
 import { until } from '../support/until.js';
 import { newNamespace, redisLibraries } from './redis-clients.js';
 import {
@@ -175,6 +177,30 @@ test('FLUSHALL is told within a check interval where nothing is published', asyn
   expect(quiet.losses).toHaveLength(1);
 });
 
+test.each([
+  [':runs', 'epoch', [] as string[]],
+  [':last', 'evicted', ['4', '5']],
+])('a Redis that evicts %s: nobody misses anything without being told', async (key, reason, served) => {
+  const server = await startRedis();
+  const proxy = await startProxy(server.port);
+  const namespace = newNamespace();
+  const node = makeCluster(namespace);
+  const near = await node(server.port, [B], { historySize: 2 });
+  const far = await node(proxy.port, [A], { historySize: 2 });
+  proxy.refuse();
+  await until(() => far.bus.status().state === 'down', 'the node to notice');
+  await near.publish(A, '1', '2', '3', '4', '5');
+  await server.admin((redis) => redis.del(`sse:{${namespace}}${key}`));
+  proxy.mend();
+  await far.eventually(() => far.losses.length > 0, 'the loss to be told');
+  await until(() => far.bus.status().state === 'up', 'the node to be well');
+  await near.publish(A, 'next');
+  await far.eventually(() => far.dataOf().includes('next'), 'the next event');
+  expect(far.losses).toMatchObject([{ reason, before: 0 }]);
+  expect(far.dataOf()).toEqual([...served, 'next']);
+  expect(near.bus.status().state).toBe('up');
+});
+
 test('SCRIPT FLUSH costs nobody anything', async () => {
   const server = await startRedis();
   const node = makeCluster();
@@ -285,3 +311,47 @@ test('acknowledged writes that a fail-over lost are noticed, and told to all, al
   }
   for (const id of lost) expect((await two.read([A], id)).loss).toBe('epoch');
 });
+
+test('a master that takes over again without what was published meanwhile: told, also where others publish first', async () => {
+  const [first, second] = [await startRedis(), await startRedis()];
+  const link = await startProxy(second.port);
+  const [front, otherFront] = [await startProxy(first.port), await startProxy(first.port)];
+  const namespace = newNamespace();
+  const node = makeCluster(namespace);
+  const isAt = (server: RedisServer, size: number) =>
+    server.admin((redis) =>
+      until(async () => Number(await redis.xlen(`sse:{${namespace}}:h:${A}`)) === size, 'the replica to have all'),
+    );
+  const promote = async (server: RedisServer) => {
+    await server.admin((redis) => redis.call('REPLICAOF', 'NO', 'ONE'));
+    for (const proxy of [front, otherFront]) proxy.retarget(server.port);
+    for (const proxy of [front, otherFront]) proxy.cut();
+  };
+  const [near, other] = [await node(front.port, [A]), await node(otherFront.port, [B])];
+  await near.publish(A, '1');
+  await second.admin((redis) => redis.call('REPLICAOF', '127.0.0.1', String(first.port)));
+  await isAt(second, 1);
+  await promote(second);
+  await first.admin((redis) => redis.call('REPLICAOF', '127.0.0.1', String(link.port)));
+  for (const { bus } of [near, other]) await until(() => publishes(bus, A), 'the node to publish again', 15_000);
+  await isAt(first, Number(await second.admin((redis) => redis.xlen(`sse:{${namespace}}:h:${A}`))));
+  link.drop();
+  await near.publish(A, 'lost 1', 'lost 2');
+  await near.eventually(() => near.dataOf().includes('lost 2'), 'what will be lost');
+  // The node that saw it comes back last.
+  front.refuse();
+  await promote(first);
+  await second.kill();
+  await until(() => publishes(other.bus, A), 'the other node to publish again', 15_000);
+  await other.publish(A, 'given up 1', 'given up 2', 'given up 3');
+  front.mend();
+  await near.eventually(() => near.losses.length > 0, 'the loss to be told');
+  await other.publish(A, 'next');
+  await near.eventually(() => near.dataOf().includes('next'), 'the next event');
+  expect(near.losses).toMatchObject([{ reason: 'epoch', before: near.dataOf().indexOf('lost 2') + 1 }]);
+  expectOrdered(near);
+});
+
+/** Whether an event is taken: a bus may not have noticed yet that its Redis is another one. */
+const publishes = (bus: Bus, key: string): Promise<boolean> =>
+  Promise.resolve(bus.publish(outgoing(key, 'tried'))).then(Boolean, () => false);
