@@ -2,10 +2,11 @@
  * A {@link SqlConnection} through Kysely: over a pool of `pg` or `mysql2`, or the application's own Kysely instance. Kysely
  * takes a connection of the pool for each transaction, and gives it back.
  */
-import { SseError } from '../core/errors.js';
+import { SseError, shown } from '../core/errors.js';
 import {
   ATTEMPTS,
   cannotBeAtOnce,
+  isAnswer,
   isDuplicate,
   isSqliteBusy,
   isTransient,
@@ -14,6 +15,9 @@ import {
 } from './sql-connection.js';
 import type { SqlDialect } from './sql-dialect.js';
 import { numberOf, type Result, type Row, type Statement, type Work } from './sql-work.js';
+
+/** In ms since 1970: more than 32 bits, and a lower half that is no signed integer. */
+const A_TIME = 1_700_000_000_000;
 
 interface KyselyResult {
   readonly rows: readonly unknown[];
@@ -48,36 +52,49 @@ async function importKysely(): Promise<KyselyModule> {
   }
 }
 
-/** The part of a client and a pool of `pg` that is needed to hear of a break. */
+/** The part of a client and a pool of `pg` that is needed to give back only what the next one can use. */
 interface PostgresClient {
   on(event: 'error', listener: () => void): unknown;
   off(event: 'error', listener: () => void): unknown;
-  release: (...how: unknown[]) => void;
+  query(sql: string, parameters: readonly unknown[]): Promise<unknown>;
+  /** `I`: in no transaction. Absent before pg 8.21. */
+  getTransactionStatus?(): string | null;
+  release(destroy: boolean): void;
 }
 interface PostgresPool {
   connect(): Promise<PostgresClient>;
-  end(): Promise<void>;
 }
 
 /**
- * The pool, with somebody who hears it where a connection breaks that is taken: pg's pool only listens to those that are
- * not, and an error that nobody hears ends the process. Its statement rejects, and says it to the caller.
+ * The pool, with somebody who looks after its connections while they are taken:
+ *
+ * - One breaks: pg's pool only listens to those that are not taken, and an error that nobody hears ends the process. Its
+ *   statement rejects, and says it to the caller.
+ * - A statement has no answer (`query_timeout`): it goes on, and what should undo it may never be sent. In the pool again, its
+ *   transaction would keep its locks, and take up what others do on it, to be undone some day.
+ * - The application has given one back within a transaction: likewise.
  */
-function heard(pool: PostgresPool): PostgresPool {
+function lookedAfter(pool: PostgresPool): object {
   const ignore = (): void => {};
   return {
     connect: async () => {
       const client = await pool.connect();
-      const { release } = client;
       client.on('error', ignore);
-      // The pool makes a new one each time.
-      client.release = (...how) => {
+      let isUnanswered = false;
+      const query = (sql: string, parameters: readonly unknown[]): Promise<unknown> =>
+        client.query(sql, parameters).catch((error: unknown) => {
+          isUnanswered ||= !isAnswer(error);
+          throw error;
+        });
+      const release = (): void => {
         client.off('error', ignore);
-        release.apply(client, how);
+        client.release(isUnanswered);
       };
-      return client;
+      const status = client.getTransactionStatus?.() ?? 'I';
+      // Where it fails, so does whatever comes next.
+      if (status !== 'I') await query('ROLLBACK', []).catch(ignore);
+      return { query, release };
     },
-    end: () => pool.end(),
   };
 }
 
@@ -85,7 +102,7 @@ function heard(pool: PostgresPool): PostgresPool {
 export async function kyselyOver(dialect: 'postgres' | 'mysql', pool: unknown): Promise<KyselyLike> {
   const { Kysely, PostgresDialect, MysqlDialect } = await importKysely();
   if (dialect === 'postgres')
-    return new Kysely({ dialect: new PostgresDialect({ pool: heard(pool as PostgresPool) }) });
+    return new Kysely({ dialect: new PostgresDialect({ pool: lookedAfter(pool as PostgresPool) }) });
   // A pool of mysql2/promise keeps the one with callbacks, which Kysely knows, inside.
   const inner = (pool as { readonly pool?: unknown }).pool ?? pool;
   return new Kysely({ dialect: new MysqlDialect({ pool: inner }) });
@@ -162,16 +179,32 @@ export class KyselyConnection implements SqlConnection {
     });
   }
 
-  /** @throws {SseError} `SSE_ERR_INVALID_OPTION` where no text is safe in it */
+  /** @throws {SseError} `SSE_ERR_INVALID_OPTION` where text is not safe in it or cannot be kept, or numbers come wrong */
   async #askSession(connection: KyselyLike): Promise<boolean> {
     const { askSession } = this.#dialect;
     if (askSession === undefined) return true;
-    const { rows } = await this.#execute(connection, askSession, []);
+    const { rows } = await this.#execute(connection, askSession, [A_TIME]);
     if (String(rows[0]?.mode).includes('NO_BACKSLASH_ESCAPES')) {
       throw new SseError(
         'SSE_ERR_INVALID_OPTION',
         'the connections of the pool have the sql_mode NO_BACKSLASH_ESCAPES, in which clients of MySQL do not escape text' +
           ' right; take it out of sql_mode, of the server or where the pool sets it',
+      );
+    }
+    const time = rows[0]?.time;
+    if (numberOf(time) !== A_TIME) {
+      throw new SseError(
+        'SSE_ERR_INVALID_OPTION',
+        `the driver must give rows as objects, and 64-bit integers right: it gave ${shown(time)} for ${A_TIME}, as pg does with` +
+          ' binary: true',
+      );
+    }
+    // SQL_ASCII keeps the bytes that it is given.
+    const { encoding = 'UTF8' } = rows[0] ?? {};
+    if (encoding !== 'UTF8' && encoding !== 'SQL_ASCII') {
+      throw new SseError(
+        'SSE_ERR_INVALID_OPTION',
+        `the database must have the encoding UTF8, to keep whatever text is sent; got ${encoding}`,
       );
     }
     return numberOf(rows[0]?.autocommit ?? 1) !== 0;

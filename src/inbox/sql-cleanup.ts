@@ -1,6 +1,10 @@
 /**
  * Deleting what expired, was read, or is old: a bounded number at a time, under locks that keep appends and reads out, so
  * that what is counted loses exactly what is deleted.
+ *
+ * What is kept per reader of a message to many goes with it where that is little. Else it is noted, and goes piece by piece
+ * without those locks: of a message to a million there may be a million rows, and every send would wait for them. Nobody looks
+ * at them any more, for positions and lanes do not come again.
  */
 import type { Context } from './sql-append.js';
 import { BLOCK_SIZES } from './sql-lanes.js';
@@ -17,6 +21,11 @@ import {
   toStored,
   type Work,
 } from './sql-work.js';
+
+/** Rows about readers that go at once, under the locks or in one transaction without. */
+const READERS_AT_ONCE = 1_000;
+/** Notes stand in the table of blocks, under a lane that there is not: of lanes that are gone, and of messages, by their position. */
+const NOTES = { lane: 0, ofLanes: -1, ofMessages: -2 } as const;
 
 export interface CleanupRequest {
   readonly now: number;
@@ -48,8 +57,14 @@ export function* cleanup(context: Context, request: CleanupRequest): Work<number
       else lanes.set(laneId, [numberOf(row.lane_number)]);
     }
     yield* change(`DELETE FROM ${t.message} ${where}`, ...some.parameters);
-    yield* change(`DELETE FROM ${t.read} ${where}`, ...some.parameters);
     yield* change(`DELETE FROM ${t.relay} ${where}`, ...some.parameters);
+    const read = yield* select(
+      `SELECT user_id FROM ${t.read} ${where} ORDER BY position LIMIT ?`,
+      ...some.parameters,
+      READERS_AT_ONCE + 1,
+    );
+    if (read.length > READERS_AT_ONCE) yield* note(context, NOTES.ofMessages, part);
+    else if (read.length > 0) yield* change(`DELETE FROM ${t.read} ${where}`, ...some.parameters);
   }
   for (const [laneId, numbers] of lanes) yield* bury(context, laneId, numbers);
   return positions.length;
@@ -91,14 +106,57 @@ function* uncount({ t }: Context, rows: readonly Row[]): Work<void> {
   }
 }
 
+function* note({ dialect, t }: Context, what: number, ids: readonly number[]): Work<void> {
+  yield* change(
+    `${dialect.insertIgnore} ${t.dead} (lane_id, level, block, dead) VALUES ${ids.map(() => '(?, ?, ?, 0)').join(', ')}` +
+      dialect.ignoreConflict,
+    ...ids.flatMap((id) => [NOTES.lane, what, id]),
+  );
+}
+
+/** Deletes some of what is noted, without locks. False: that was all. */
+export function* sweep({ t }: Context): Work<boolean> {
+  const [noted] = yield* select(
+    `SELECT level, block FROM ${t.dead} WHERE lane_id = ? ORDER BY level, block LIMIT 1`,
+    NOTES.lane,
+  );
+  if (noted === undefined) return false;
+  const [what, id] = [numberOf(noted.level), numberOf(noted.block)];
+  const isLane = what === NOTES.ofLanes;
+  const [table, column] = isLane ? [t.cursor, 'lane_id'] : [t.read, 'position'];
+  const sql = `SELECT user_id, lane_id FROM ${table} WHERE ${column} IN (?, ?) ORDER BY ${column} LIMIT ?`;
+  const rows = yield* select(sql, id, id, READERS_AT_ONCE);
+  for (const part of chunks(rows, LIST_LIMIT)) {
+    const users = list(part.map((row) => toStored(fromStored(row.user_id))));
+    // By the whole primary key: all have the lane of their message.
+    const key = isLane ? [id] : [numberOf(part[0]!.lane_id), id];
+    const where = isLane ? 'lane_id = ?' : 'lane_id = ? AND position = ?';
+    yield* change(`DELETE FROM ${table} WHERE ${where} AND user_id IN ${users.sql}`, ...key, ...users.parameters);
+  }
+  if (rows.length < READERS_AT_ONCE) {
+    yield* change(`DELETE FROM ${t.dead} WHERE lane_id = ? AND level = ? AND block = ?`, NOTES.lane, what, id);
+  }
+  return true;
+}
+
 /** Sums up the numbers of a lane that are gone; forgets sums that nobody can need, and a lane that is empty. */
-function* bury({ dialect, t }: Context, laneId: number, numbers: readonly number[]): Work<void> {
+function* bury(context: Context, laneId: number, numbers: readonly number[]): Work<void> {
+  const { dialect, t } = context;
   const [first] = yield* select(
-    `SELECT lane_number FROM ${t.message} WHERE lane_id = ? ORDER BY position LIMIT 1`,
+    `SELECT lane_number FROM ${t.message}${dialect.byIndex(`${t.message}_lane`)} WHERE lane_id = ? ORDER BY position LIMIT 1`,
     laneId,
   );
   if (first === undefined) {
-    for (const table of [t.dead, t.cursor]) yield* change(`DELETE FROM ${table} WHERE lane_id = ?`, laneId);
+    const cursors = yield* select(
+      // Twice: see `is` of the dialect.
+      `SELECT user_id FROM ${t.cursor} WHERE lane_id IN (?, ?) ORDER BY lane_id LIMIT ?`,
+      laneId,
+      laneId,
+      READERS_AT_ONCE + 1,
+    );
+    if (cursors.length > READERS_AT_ONCE) yield* note(context, NOTES.ofLanes, [laneId]);
+    else if (cursors.length > 0) yield* change(`DELETE FROM ${t.cursor} WHERE lane_id = ?`, laneId);
+    yield* change(`DELETE FROM ${t.dead} WHERE lane_id = ?`, laneId);
     yield* change(`DELETE FROM ${t.lane} WHERE id = ?`, laneId);
     return;
   }

@@ -38,6 +38,11 @@ function stateOf({ sqlState, code, errno }: DriverError): string | undefined {
   return [sqlState, code, errno].find((one): one is string => typeof one === 'string' && /^[0-9A-Z]{5}$/.test(one));
 }
 
+/** True where it is the server's answer to a statement; else what became of that is not known (yet). */
+export function isAnswer(error: unknown): boolean {
+  return stateOf((error ?? {}) as DriverError) !== undefined;
+}
+
 // PostgreSQL: serialization_failure, deadlock_detected. MySQL: ER_LOCK_DEADLOCK; MariaDB: ER_CHECKREAD.
 const TRY_AGAIN: ReadonlySet<unknown> = new Set(['40001', '40P01', 'ER_LOCK_DEADLOCK', 'ER_CHECKREAD']);
 /** ER_LOCK_DEADLOCK, ER_CHECKREAD, ER_CANT_CHANGE_TX_CHARACTERISTICS. */

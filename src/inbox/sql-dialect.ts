@@ -15,7 +15,10 @@ export interface SqlDialect {
   /** MySQL's sessions may be set to begin the next transaction, or to end the connection, with each of the two. */
   readonly commit: string;
   readonly rollback: string;
-  /** Asks what a session is set to, where that makes a difference: `mode` (see `sql_mode` of MySQL) and `autocommit`. */
+  /**
+   * Asks what a session is set to, where that makes a difference: `mode` (see `sql_mode` of MySQL), `autocommit`, and the `encoding`
+   * of the database; and for its parameter, as `time`, to see how the driver gives it back.
+   */
   readonly askSession: string | undefined;
   /** Behind a SELECT: keeps the rows for this transaction; SQLite has one writer anyway. */
   readonly forUpdate: string;
@@ -35,6 +38,13 @@ export interface SqlDialect {
   readonly tableSuffix: string;
   /** MySQL cannot say it (MariaDB can): there, error 1061 is passed over. */
   readonly indexIfNew: string;
+  /**
+   * Behind a table: has its rows read by this index. Where the first few in some order are wanted, MySQL may go by the primary key
+   * instead, and guesses wrong how many rows it has to pass over.
+   */
+  byIndex(index: string): string;
+  /** That `column`, with which an index begins, is `value`. PostgreSQL guesses likewise where it is written as an equation. */
+  is(column: string, value: string): string;
   /** Whether UPDATE answers what it wrote; MySQL answers it as the id of an insert instead. */
   readonly hasReturning: boolean;
   /** Text as the driver needs it. */
@@ -102,6 +112,8 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     insertIgnore: 'INSERT INTO',
     ignoreConflict: ' ON CONFLICT DO NOTHING',
     hasPartialIndexes: true,
+    byIndex: () => '',
+    is: (column, value) => `${column} = ${value}`,
     hasReturning: true,
     tableSuffix: '',
     indexIfNew: 'IF NOT EXISTS ',
@@ -115,7 +127,7 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     beginRead: ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY'],
     commit: 'COMMIT',
     rollback: 'ROLLBACK',
-    askSession: undefined,
+    askSession: "SELECT current_setting('server_encoding') AS encoding, CAST(? AS BIGINT) AS time",
     forUpdate: ' FOR UPDATE',
     forShare: ' FOR SHARE',
     nameType: 'TEXT COLLATE "C"',
@@ -125,6 +137,8 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     insertIgnore: 'INSERT INTO',
     ignoreConflict: ' ON CONFLICT DO NOTHING',
     hasPartialIndexes: true,
+    byIndex: () => '',
+    is: (column, value) => `${column} IN (${value}, ${value})`,
     hasReturning: true,
     tableSuffix: '',
     indexIfNew: 'IF NOT EXISTS ',
@@ -138,7 +152,7 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     beginRead: ['SET TRANSACTION ISOLATION LEVEL REPEATABLE READ', 'START TRANSACTION READ ONLY'],
     commit: 'COMMIT AND NO CHAIN NO RELEASE',
     rollback: 'ROLLBACK AND NO CHAIN NO RELEASE',
-    askSession: 'SELECT @@sql_mode AS mode, @@autocommit AS autocommit',
+    askSession: 'SELECT @@sql_mode AS mode, @@autocommit AS autocommit, ? AS time',
     forUpdate: ' FOR UPDATE',
     forShare: ' LOCK IN SHARE MODE',
     // 256 UTF-16 units have at most 768 bytes. Every text collation but the newest takes "a" and "a " for one.
@@ -149,6 +163,8 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     insertIgnore: 'INSERT IGNORE INTO',
     ignoreConflict: '',
     hasPartialIndexes: false,
+    byIndex: (index) => ` FORCE INDEX (${index})`,
+    is: (column, value) => `${column} = ${value}`,
     hasReturning: false,
     tableSuffix: ' ENGINE=InnoDB',
     indexIfNew: '',

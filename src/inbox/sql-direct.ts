@@ -146,16 +146,21 @@ export function* countDirect({ t }: Context, userId: string, tenantId: string, n
   return numberOf(reader?.unread) + numberOf(row!.tail) - numberOf(row!.expired);
 }
 
+/** One of a reader's tenants, with its row locked by {@link lockReader}. */
+export interface LockedTenant {
+  readonly tenantId: string;
+  readonly countedThrough: number;
+}
+
 /** Marks a user's messages read: those for which `where` holds. Resolves to how many changed. */
 export function* markDirect(
   context: Context,
   userId: string,
-  tenantId: string,
+  { tenantId, countedThrough }: LockedTenant,
   where: { readonly sql: string; readonly parameters: readonly unknown[] },
   now: number,
 ): Work<number> {
   const { t } = context;
-  const { countedThrough } = yield* lockReader(context, userId, tenantId);
   const key = [toStored(userId), toStored(tenantId)];
   const update =
     `UPDATE ${t.message} SET slot = NULL, status = 'read', read_at = ?, updated_at = ? WHERE receiver_id = ?` +

@@ -35,8 +35,10 @@ export function* lanesOf({ t }: Context, { userId, tenants }: Reader): Work<Read
     'l.id, l.event_type, l.priority, l.last_number, l.last_position, c.position AS cursor_position' as const;
   const everybody = yield* select(
     `SELECT ${columns} FROM ${t.lane} l LEFT JOIN ${t.cursor} c ON c.user_id = ? AND c.lane_id = l.id` +
-      ` WHERE l.group_name = '' AND l.tenant_id IN (${marks}) AND l.is_group = 0`,
+      ` WHERE l.group_name = ? AND l.tenant_id IN (${marks}) AND l.is_group = 0`,
     user,
+    // Not as a literal, here and elsewhere: MariaDB may be set to take that for NULL (EMPTY_STRING_IS_NULL).
+    '',
     ...places,
   );
   const groups = yield* select(
@@ -76,15 +78,17 @@ function add(lanes: Map<number, ReaderLane>, row: Row, since: number): void {
 }
 
 /** Unread, unexpired messages of each lane after its cursor. The caller's transaction sees one state of the lanes. */
-export function* countLanes({ t }: Context, userId: string, lanes: readonly ReaderLane[], now: number): Work<number> {
+export function* countLanes(context: Context, userId: string, lanes: readonly ReaderLane[], now: number): Work<number> {
+  const { dialect, t } = context;
   const user = toStored(userId);
+  const inLane = `${t.message}${dialect.byIndex(`${t.message}_lane`)}`;
   let unread = 0;
   for (const part of chunks(lanes, LANES)) {
     const branches: string[] = [];
     const parameters: unknown[] = [];
     for (const { id, cursor, lastPosition } of part) {
       branches.push(
-        `SELECT ${id} AS lane, (SELECT lane_number FROM ${t.message} WHERE lane_id = ? AND position > ? AND position <= ?` +
+        `SELECT ${id} AS lane, (SELECT lane_number FROM ${inLane} WHERE lane_id = ? AND position > ? AND position <= ?` +
           ' ORDER BY position LIMIT 1) AS first_number,' +
           ` (SELECT COUNT(*) FROM ${t.read} r JOIN ${t.message} m ON m.position = r.position` +
           ' WHERE r.user_id = ? AND r.lane_id = ? AND r.position > ? AND r.position <= ?) AS single,' +
@@ -101,7 +105,7 @@ export function* countLanes({ t }: Context, userId: string, lanes: readonly Read
     const alive = part.filter(({ id }) => (byId.get(id)!.first_number ?? null) !== null);
     for (const { id } of alive) unread -= numberOf(byId.get(id)!.single) + numberOf(byId.get(id)!.expired);
     unread += yield* countAlive(
-      t,
+      context,
       alive.map((lane) => ({ lane, first: numberOf(byId.get(lane.id)!.first_number) })),
     );
   }
@@ -110,11 +114,12 @@ export function* countLanes({ t }: Context, userId: string, lanes: readonly Read
 
 /** Messages that are there, from the first alive one on. */
 function* countAlive(
-  t: Context['t'],
+  { dialect, t }: Context,
   lanes: readonly { readonly lane: ReaderLane; readonly first: number }[],
 ): Work<number> {
   if (lanes.length === 0) return 0;
   const [small, middle, large] = BLOCK_SIZES;
+  const inLane = `${t.message}${dialect.byIndex(`${t.message}_lane`)}`;
   let count = 0;
   const branches: string[] = [];
   const parameters: unknown[] = [];
@@ -125,7 +130,7 @@ function* countAlive(
     const [end0, end1, end2] = ends as [number, number, number];
     count += Math.max(0, lane.lastNumber - end0);
     branches.push(
-      `SELECT (SELECT COUNT(*) FROM (SELECT lane_number FROM ${t.message} WHERE lane_id = ? AND position > ?` +
+      `SELECT (SELECT COUNT(*) FROM (SELECT lane_number FROM ${inLane} WHERE lane_id = ? AND position > ?` +
         ` AND position <= ? ORDER BY position LIMIT ${small}) x WHERE x.lane_number < ?) AS begun,` +
         ` (SELECT SUM(dead) FROM ${t.dead} WHERE lane_id = ? AND level = 0 AND block >= ? AND block < ?) AS dead0,` +
         ` (SELECT SUM(dead) FROM ${t.dead} WHERE lane_id = ? AND level = 1 AND block >= ? AND block < ?) AS dead1,` +

@@ -75,8 +75,8 @@ function* run(dialect: SqlDialect, prefix: string): Work<void> {
 
 /** MySQL commits with every CREATE, so a lock of a transaction would be gone with the first. */
 function* withMysqlLock(dialect: SqlDialect, prefix: string): Work<void> {
-  // Locks are the server's, not the database's.
-  const name = `CONCAT('sse-broker ${prefix} ', SHA1(DATABASE()))`;
+  // Locks are the server's, not the database's; their names have at most 64 characters on MySQL.
+  const name = `CONCAT('sse-broker ', SHA1(CONCAT('${prefix} ', DATABASE())))`;
   const [row] = yield* select(`SELECT GET_LOCK(${name}, ${LOCK_SECONDS}) AS got`);
   if (numberOf(row?.got) !== 1) {
     throw new SseError(

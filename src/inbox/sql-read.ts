@@ -1,6 +1,6 @@
 /** Marking read. The reader's rows are locked first, and cleaning is kept out, so that counts and rows agree. */
 import type { Context } from './sql-append.js';
-import { markDirect } from './sql-direct.js';
+import { type LockedTenant, lockReader, markDirect } from './sql-direct.js';
 import { countLanes, lanesOf, type ReaderLane } from './sql-lanes.js';
 import { CLEANUP_ROW } from './sql-schema.js';
 import {
@@ -17,17 +17,27 @@ import {
 } from './sql-work.js';
 import type { Reader, ReadSelection } from './store.js';
 
+/** Rows of one INSERT: few different statements, and the largest first. */
+const ROWS = [64, 16, 4, 1];
+
 /** Resolves to how many changed. */
 export function* markRead(context: Context, reader: Reader, selection: ReadSelection, now: number): Work<number> {
   const { dialect, t } = context;
   yield* select(`SELECT value FROM ${t.sequence} WHERE id = ${CLEANUP_ROW}${dialect.forShare}`);
-  if (selection !== 'all' && 'eventIds' in selection) return yield* markSome(context, reader, selection.eventIds, now);
+  const locked: LockedTenant[] = [];
+  for (const tenantId of [...reader.tenants].sort()) {
+    const { countedThrough } = yield* lockReader(context, reader.userId, tenantId);
+    locked.push({ tenantId, countedThrough });
+  }
+  if (selection !== 'all' && 'eventIds' in selection) {
+    return yield* markSome(context, reader, locked, selection.eventIds, now);
+  }
   const through = selection === 'all' ? Number.MAX_SAFE_INTEGER : yield* positionFor(context, reader, selection.upTo);
   if (through === 0) return 0;
   let changed = 0;
-  for (const tenantId of [...reader.tenants].sort()) {
+  for (const tenant of locked) {
     const where = { sql: 'position <= ?', parameters: [through] };
-    changed += yield* markDirect(context, reader.userId, tenantId, where, now);
+    changed += yield* markDirect(context, reader.userId, tenant, where, now);
   }
   const lanes = (yield* lanesOf(context, reader)).filter(({ cursor }) => cursor < through);
   const moved = lanes.map((lane) => ({ ...lane, cursor: Math.min(through, lane.lastPosition) }));
@@ -46,7 +56,13 @@ function* positionFor({ t }: Context, { userId, tenants }: Reader, eventId: stri
   return isOthers ? 0 : numberOf(row.position);
 }
 
-function* markSome(context: Context, reader: Reader, eventIds: readonly string[], now: number): Work<number> {
+function* markSome(
+  context: Context,
+  reader: Reader,
+  locked: readonly LockedTenant[],
+  eventIds: readonly string[],
+  now: number,
+): Work<number> {
   const { t } = context;
   const rows: Row[] = [];
   for (const part of chunks([...new Set(eventIds)], LIST_LIMIT)) {
@@ -57,17 +73,17 @@ function* markSome(context: Context, reader: Reader, eventIds: readonly string[]
     );
   }
   let changed = 0;
-  for (const tenantId of [...reader.tenants].sort()) {
+  for (const tenant of locked) {
     const own = rows.filter(
       (row) =>
         row.receiver_id !== null &&
         fromStored(row.receiver_id) === reader.userId &&
-        fromStored(row.tenant_id) === tenantId,
+        fromStored(row.tenant_id) === tenant.tenantId,
     );
     for (const part of chunks(own, LIST_LIMIT)) {
       const positions = list(part.map(({ position }) => numberOf(position)));
       const where = { sql: `position IN ${positions.sql}`, parameters: positions.parameters };
-      changed += yield* markDirect(context, reader.userId, tenantId, where, now);
+      changed += yield* markDirect(context, reader.userId, tenant, where, now);
     }
   }
   const shared = rows.filter(({ lane_id, expire_at }) => {
@@ -93,13 +109,22 @@ function* markInLane(
 ): Work<number> {
   const { dialect, t } = context;
   let changed = 0;
-  for (const position of positions) {
-    const sql = `${dialect.insertIgnore} ${t.read} (user_id, lane_id, position) VALUES (?, ?, ?)${dialect.ignoreConflict}`;
-    changed += yield* change(sql, toStored(userId), lane.id, position);
+  const user = toStored(userId);
+  for (let done = 0; done < positions.length; ) {
+    const count = ROWS.find((size) => size <= positions.length - done)!;
+    const rows = positions.slice(done, done + count);
+    changed += yield* change(
+      `${dialect.insertIgnore} ${t.read} (user_id, lane_id, position) VALUES ` +
+        rows.map(() => '(?, ?, ?)').join(', ') +
+        dialect.ignoreConflict,
+      ...rows.flatMap((position) => [user, lane.id, position]),
+    );
+    done += count;
   }
   // Where nothing is unread before some message any more, the cursor says it all.
   const [first] = yield* select(
-    `SELECT m.position FROM ${t.message} m WHERE m.lane_id = ? AND m.position > ? AND m.position <= ?` +
+    `SELECT m.position FROM ${t.message} m${dialect.byIndex(`${t.message}_lane`)}` +
+      ' WHERE m.lane_id = ? AND m.position > ? AND m.position <= ?' +
       ' AND (m.expire_at = 0 OR m.expire_at > ?) AND NOT EXISTS' +
       ` (SELECT 1 FROM ${t.read} r WHERE r.user_id = ? AND r.lane_id = m.lane_id AND r.position = m.position)` +
       ' ORDER BY m.position LIMIT 1',
@@ -107,7 +132,7 @@ function* markInLane(
     lane.cursor,
     lane.lastPosition,
     now,
-    toStored(userId),
+    user,
   );
   const cursor = first === undefined ? lane.lastPosition : numberOf(first.position) - 1;
   if (positions.some((position) => position <= cursor)) yield* moveCursor(context, userId, lane.id, cursor);

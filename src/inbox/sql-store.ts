@@ -9,7 +9,7 @@ import { checkMessages, checkNames } from './message-check.js';
 import { type ListeningPool, PostgresListener } from './postgres-listener.js';
 import { appendMessages, type Context, enqueueMessages, ensureNode } from './sql-append.js';
 import { appendAtOnce, goesAtOnce } from './sql-append-at-once.js';
-import { type CleanupRequest, cleanup } from './sql-cleanup.js';
+import { type CleanupRequest, cleanup, sweep } from './sql-cleanup.js';
 import { type SqlConnection, storeError } from './sql-connection.js';
 import { advance, cursorOf, forgetDevices } from './sql-devices.js';
 import { SQL_DIALECTS, type SqlDialectName } from './sql-dialect.js';
@@ -44,7 +44,7 @@ export type SqlStoreOptions = { readonly prefix?: string | undefined } & (
     }
   | {
       readonly dialect: 'postgres';
-      /** `new Pool(…)` of pg. One connection of it listens for what is enqueued. */
+      /** `new Pool(…)` of pg. One connection of it listens for what is enqueued, where its `max` is above 1. */
       readonly pool: object;
     }
   | {
@@ -62,6 +62,8 @@ export type SqlStoreOptions = { readonly prefix?: string | undefined } & (
 /** Default of `prefix`. */
 const PREFIX = 'sse_';
 const PREFIX_PATTERN = /^[a-z][a-z0-9_]{0,29}$/;
+/** Transactions in which one cleanup deletes what is left of readers, with a thousand rows each. */
+const SWEEPS = 10;
 /** Names of nodes that are known to be in the table. */
 const NODE_LIMIT = 1_000;
 
@@ -77,7 +79,8 @@ const NODE_LIMIT = 1_000;
 export class SqlStore implements InboxStore {
   readonly name: SqlDialectName;
   /**
-   * Calls back when something was enqueued by any process. Only where `pool` is one of pg: the others poll.
+   * Calls back when something was enqueued by any process. Only where `pool` is one of pg, with more than one connection: the
+   * others poll.
    */
   readonly onEnqueued?: (callback: () => void) => Promise<() => Promise<void>>;
   readonly #prefix: string;
@@ -110,7 +113,9 @@ export class SqlStore implements InboxStore {
       const { pool } = options;
       this.#connect = async () =>
         new KyselyConnection(await kyselyOver(name, pool), dialect, await kyselyExecutor(dialect));
-      if (name === 'postgres') this.onEnqueued = (callback) => this.#listen(pool as ListeningPool, callback);
+      if (name === 'postgres' && mayListen(pool)) {
+        this.onEnqueued = (callback) => this.#listen(pool as ListeningPool, callback);
+      }
     } else {
       const needed = name === 'sqlite' ? 'database' : 'pool';
       throw new SseError('SSE_ERR_INVALID_OPTION', `dialect ${name} needs the option ${needed} or kysely`);
@@ -123,7 +128,8 @@ export class SqlStore implements InboxStore {
   }
 
   /**
-   * @throws {SseError} `SSE_ERR_INVALID_OPTION` where the connections of a MySQL pool have the sql_mode NO_BACKSLASH_ESCAPES;
+   * @throws {SseError} `SSE_ERR_INVALID_OPTION` where the connections of a MySQL pool have the sql_mode NO_BACKSLASH_ESCAPES, a
+   * database of PostgreSQL has another encoding than UTF8, or a driver gives wrong numbers;
    * `SSE_ERR_STORE_UNUSABLE` where the tables are of a newer version
    */
   async start(): Promise<void> {
@@ -276,8 +282,11 @@ export class SqlStore implements InboxStore {
     }
   }
 
-  cleanup(request: CleanupRequest): Promise<number> {
-    return this.#write(() => cleanup(this.#context, request));
+  async cleanup(request: CleanupRequest): Promise<number> {
+    const deleted = await this.#write(() => cleanup(this.#context, request));
+    // Bounded, as everything is: what is left is for the next call, of whichever node.
+    for (let i = 0; i < SWEEPS && (await this.#write(() => sweep(this.#context))); i++);
+    return deleted;
   }
 
   async close(): Promise<void> {
@@ -324,4 +333,9 @@ export class SqlStore implements InboxStore {
       throw storeError(error);
     }
   }
+}
+
+/** Not with the only connection: nobody else would ever get it. */
+function mayListen(pool: object): boolean {
+  return (pool as { readonly options?: { readonly max?: unknown } }).options?.max !== 1;
 }

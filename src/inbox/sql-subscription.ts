@@ -57,8 +57,9 @@ export function* unsubscribe(context: Context, userId: string, tenantId: string,
   if (left.length > 0) return true;
   // What the user read in it is nobody's business any more: a new subscription begins after all of it.
   const lanes = yield* select(
-    `SELECT id FROM ${t.lane} WHERE group_name = ? AND tenant_id IN ('', ?) AND is_group = 1`,
+    `SELECT id FROM ${t.lane} WHERE group_name = ? AND tenant_id IN (?, ?) AND is_group = 1`,
     name,
+    '',
     place,
   );
   for (const { id } of lanes) {

@@ -74,7 +74,7 @@ const MAX_LIMIT = 2 ** 31 - 1;
 
 /** Each slot of the user's own, and each lane, is a range of an index that is in order: the first of each, merged. */
 function* positionsOf(
-  { t }: Context,
+  { dialect, t }: Context,
   { userId, tenants }: Reader,
   lanes: readonly ReaderLane[],
   priorities: readonly PriorityLevel[],
@@ -82,11 +82,12 @@ function* positionsOf(
 ): Work<number[]> {
   const user = toStored(userId);
   const limit = Math.min(asked, MAX_LIMIT);
-  const branches: { readonly where: string; readonly parameters: readonly unknown[] }[] = [];
+  const branches: { readonly index: string; readonly where: string; readonly parameters: readonly unknown[] }[] = [];
   for (const tenantId of tenants) {
     for (const slot of priorities) {
       const parameters = [user, toStored(tenantId), slot, after, through, now, limit];
-      branches.push({ where: 'm.receiver_id = ? AND m.tenant_id = ? AND m.slot = ? AND m.position > ?', parameters });
+      const where = 'm.receiver_id = ? AND m.tenant_id = ? AND m.slot = ? AND m.position > ?';
+      branches.push({ index: `${t.message}_unread`, where, parameters });
     }
   }
   for (const { id, priority, cursor, lastPosition } of lanes) {
@@ -95,14 +96,14 @@ function* positionsOf(
     const where =
       `NOT EXISTS (SELECT 1 FROM ${t.read} r WHERE r.user_id = ? AND r.lane_id = m.lane_id AND r.position = m.position)` +
       ' AND m.lane_id = ? AND m.position > ?';
-    branches.push({ where, parameters: [user, id, from, through, now, limit] });
+    branches.push({ index: `${t.message}_lane`, where, parameters: [user, id, from, through, now, limit] });
   }
   const positions: number[] = [];
   for (const part of chunks(branches, BRANCHES)) {
     const sql = part.map(
-      ({ where }, index) =>
-        `SELECT position FROM (SELECT m.position FROM ${t.message} m WHERE ${where} AND m.position <= ?` +
-        ` AND (m.expire_at = 0 OR m.expire_at > ?) ORDER BY m.position LIMIT ?) b${index}`,
+      ({ index, where }, number) =>
+        `SELECT position FROM (SELECT m.position FROM ${t.message} m${dialect.byIndex(index)} WHERE ${where}` +
+        ` AND m.position <= ? AND (m.expire_at = 0 OR m.expire_at > ?) ORDER BY m.position LIMIT ?) b${number}`,
     );
     const rows = yield* select(sql.join(' UNION ALL '), ...part.flatMap(({ parameters }) => parameters));
     for (const row of rows) positions.push(numberOf(row.position));

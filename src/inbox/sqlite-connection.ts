@@ -53,8 +53,9 @@ export class SqliteConnection implements SqlConnection {
     return this.#patiently(() => this.#once(mode, work));
   }
 
+  /** In a transaction as well: in one of the application's it would see what that saw when it began. */
   async each<T>(work: () => Work<T>): Promise<T> {
-    return this.#patiently(() => this.#run(work()));
+    return this.transaction('read', work);
   }
 
   /** One statement, within whatever transaction the handle is in. */

@@ -1,7 +1,7 @@
 /** Every statement that a store makes finds its rows by an index, on each database: none reads a whole table. */
 import { expect, test } from 'vitest';
 import { appendMessages, type Context } from '../../src/inbox/sql-append.js';
-import { cleanup } from '../../src/inbox/sql-cleanup.js';
+import { cleanup, sweep } from '../../src/inbox/sql-cleanup.js';
 import { advance, cursorOf, forgetDevices } from '../../src/inbox/sql-devices.js';
 import { SQL_DIALECTS } from '../../src/inbox/sql-dialect.js';
 import { markRead } from '../../src/inbox/sql-read.js';
@@ -53,6 +53,8 @@ function works(context: Context): (() => Work<unknown>)[] {
     () => subscriptionsOf(context, READER, 'group-1'),
     () => unsubscribe(context, 'user-1', '', 'group-1'),
     () => cleanup(context, { now: NOW + 50, readBefore: NOW + 2, createdBefore: NOW + 1, limit: 100 }),
+    () => sweep(context),
+    () => sweep(context),
   ];
 }
 
@@ -107,6 +109,13 @@ test.each(Object.entries(databases))(
         `INSERT INTO ${t.device} (user_id, tenant_id, device, position, updated_at) ${devices} FROM ${t.message}`,
         [],
       );
+      // What was noted of a message and of a lane that are gone.
+      for (const row of [
+        [0, -2, 20],
+        [0, -1, 1],
+      ]) {
+        await database.run(`INSERT INTO ${t.dead} (lane_id, level, block, dead) VALUES (?, ?, ?, 0)`, row);
+      }
       if (database.dialect === 'postgres') {
         for (const table of Object.values(t)) await database.query(`ANALYZE ${table}`);
       }

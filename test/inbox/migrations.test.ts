@@ -68,6 +68,29 @@ test('a migration that was cut off half way goes on', async () => {
   expect(await store.unreadCount(ANNA, NOW)).toBe(1);
 }, 60_000);
 
+test('names its lock so that MySQL takes it, whatever the prefix', async () => {
+  const database = await mysqlDatabase();
+  onTestFinished(database.end);
+  const names: string[] = [];
+  const connection: object = {
+    query: (sql: string, _: unknown, done: (error: unknown, rows?: unknown) => void) => {
+      const [, name] = /GET_LOCK\((.+), \d+\)/.exec(sql) ?? [];
+      if (name !== undefined) names.push(name);
+      if (sql.startsWith('SELECT @@')) done(null, [{ mode: '', autocommit: 1, time: 1_700_000_000_000 }]);
+      else if (name !== undefined) done(null, [{ got: 0 }]);
+      else done(Object.assign(new Error('no such table'), { errno: 1146 }));
+    },
+    release: () => {},
+  };
+  const pool = { getConnection: (done: (error: unknown, connection: object) => void) => done(null, connection) };
+  await expect(new SqlStore({ dialect: 'mysql', pool, prefix: 'p'.repeat(30) }).start()).rejects.toThrow(
+    'for a minute',
+  );
+  const [row] = await database.query(`SELECT CHAR_LENGTH(${names[0]}) AS characters`);
+  // https://dev.mysql.com/doc/refman/8.4/en/locking-functions.html: it refuses longer ones, MariaDB does not.
+  expect(row!.characters).toBeLessThanOrEqual(64);
+});
+
 test('refuses options that do not say which database, and prefixes that are no name', () => {
   const bad: unknown[] = [
     {},

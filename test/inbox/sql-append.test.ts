@@ -5,35 +5,20 @@
 import { Kysely, MysqlDialect, PostgresDialect } from 'kysely';
 import { type Pool as CallbackPool, createPool as createCallbackPool } from 'mysql2';
 import pg from 'pg';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { tablesOf } from '../../src/inbox/sql-schema.js';
 import { SqlStore } from '../../src/inbox/sql-store.js';
 import type { NewMessage } from '../../src/inbox/store.js';
 import { ANNA, message, NODE, NOW, toEverybody, toGroup, toUser, unreadOf } from '../../src/testing/store-case.js';
 import { until } from '../support/until.js';
 import { MYSQL, mysqlDatabase, POSTGRES, postgresDatabase, sqliteDatabase, type TestDatabase } from './databases.js';
+import { closedAfterEach, countsStay } from './opened.js';
 
 const servers = { postgres: postgresDatabase, mysql: () => mysqlDatabase() };
 const databases = { sqlite: () => sqliteDatabase(), ...servers };
 
-/** Closed after the test, the last first. */
-const opened: (() => unknown)[] = [];
-// No append brings counts up to date by chance: statements are counted here.
-const { random } = Math;
-beforeEach(() => {
-  vi.spyOn(Math, 'random').mockImplementation(() => 0.1 + 0.9 * random());
-});
-
-afterEach(async () => {
-  vi.restoreAllMocks();
-  for (const close of opened.splice(0).reverse()) await close();
-});
-
-async function open(create: () => Promise<TestDatabase>): Promise<TestDatabase> {
-  const database = await create();
-  opened.push(() => database.dispose());
-  return database;
-}
+countsStay();
+const { opened, open } = closedAfterEach();
 
 async function start(store: SqlStore, node = NODE): Promise<SqlStore> {
   opened.push(() => store.close());

@@ -10,7 +10,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { tablesOf } from '../../src/inbox/sql-schema.js';
 import { SqlStore } from '../../src/inbox/sql-store.js';
 import type { NewMessage } from '../../src/inbox/store.js';
-import { ANNA, message, NODE, NOW, toGroup, toUser, unreadOf } from '../../src/testing/store-case.js';
+import { ANNA, message, NODE, NOW, toEverybody, toGroup, toUser, unreadOf } from '../../src/testing/store-case.js';
 import { MYSQL, mysqlDatabase, POSTGRES, postgresDatabase, type TestDatabase } from './databases.js';
 
 /** Closed after the test, the last first. */
@@ -176,6 +176,20 @@ test('makes its tables on connections with autocommit = 0', async () => {
   expect(await database.query(`SELECT version FROM ${tablesOf(database.prefix).migration}`)).toEqual([{ version: 1 }]);
 });
 
+test('lists and counts what is to everybody where MariaDB takes empty text for NULL', async () => {
+  const database = await open(() => mysqlDatabase());
+  const pool = poolWith("SET sql_mode = CONCAT(@@sql_mode, ',EMPTY_STRING_IS_NULL')");
+  const store = await start({ dialect: 'mysql', pool, prefix: database.prefix });
+  await store.subscribe('anna', '', 'team', undefined);
+  await store.append([message('everybody', toEverybody()), message('group', toGroup('team')), toAnna('own')], NODE);
+  expect(await unreadOf(store, ANNA)).toEqual([['everybody', 'group', 'own'], 3]);
+  expect(await store.markRead(ANNA, { eventIds: ['everybody', 'own'] }, NOW)).toBe(2);
+  // What was read of a group is forgotten with its last subscription.
+  expect(await store.markRead(ANNA, { eventIds: ['group'] }, NOW)).toBe(1);
+  await store.unsubscribe('anna', '', 'team');
+  expect(await database.query(`SELECT user_id FROM ${tablesOf(database.prefix).cursor}`)).toHaveLength(1);
+});
+
 test('begins on a connection that was given back within a transaction', async () => {
   const database = await open(() => mysqlDatabase());
   const pool = poolWith('DO 0');
@@ -309,6 +323,38 @@ function postgresDriver(
 }
 
 const isAtOnce = (sql: string): boolean => sql.includes('json_to_recordset');
+
+test('refuses a database of PostgreSQL that cannot keep all text, before one text takes others with it', async () => {
+  const admin = new pg.Pool({ connectionString: POSTGRES, max: 1 });
+  opened.push(() => admin.end());
+  const name = `latin_${process.pid}_${Date.now()}`;
+  await admin.query(`CREATE DATABASE ${name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0`);
+  opened.push(() => admin.query(`DROP DATABASE ${name}`));
+  const url = new URL(POSTGRES);
+  url.pathname = `/${name}`;
+  const pool = new pg.Pool({ connectionString: url.href, max: 1 });
+  opened.push(() => pool.end());
+  await expect(new SqlStore({ dialect: 'postgres', pool }).start()).rejects.toMatchObject({
+    code: 'SSE_ERR_INVALID_OPTION',
+    message: expect.stringMatching(/encoding UTF8.*got LATIN1/),
+  });
+});
+
+test('refuses a driver that gives wrong numbers, rather than take messages for expired', async () => {
+  const database = await open(postgresDatabase);
+  await database.store().start();
+  const pool = new pg.Pool({ connectionString: POSTGRES, max: 1, ...{ binary: true } });
+  opened.push(() => pool.end());
+  const binary = new SqlStore({ dialect: 'postgres', pool, prefix: database.prefix });
+  await expect(binary.start()).rejects.toMatchObject({
+    code: 'SSE_ERR_INVALID_OPTION',
+    message: expect.stringMatching(/binary: true/),
+  });
+  const arrays = createPool({ uri: MYSQL, connectionLimit: 1, rowsAsArray: true });
+  opened.push(() => arrays.end());
+  const store = new SqlStore({ dialect: 'mysql', pool: arrays });
+  await expect(store.start()).rejects.toMatchObject({ code: 'SSE_ERR_INVALID_OPTION' });
+});
 
 test('passes text to drivers of PostgreSQL that write JSON themselves', async () => {
   const database = await open(postgresDatabase);
