@@ -7,7 +7,7 @@ import { createDelivery, type Delivery } from './delivery.js';
 import { createEngine } from './engine.js';
 import type { Engine, EngineHost, Pace } from './engine-contract.js';
 import { SSEClientError } from './errors.js';
-import { canShare, createGroup } from './group.js';
+import { createGroup, locksFor } from './group.js';
 import { iterate, type Tap } from './iterate.js';
 import { nameOf, type Options, refuse, resolveOptions } from './options.js';
 import { isHidden, watchPage } from './page.js';
@@ -307,7 +307,7 @@ export class SSEClient<Events extends object = SSEEventMap> {
       error: (error) => void this.#emit('\nerror', error),
     };
     const create = (own: EngineHost) => createEngine(options, this.#pace, own);
-    return options.shareAcrossTabs && canShare(nameOf(options))
+    return options.shareAcrossTabs && locksFor(nameOf(options))
       ? createGroup(nameOf(options), this.#cursor, host, create)
       : create(host);
   }

@@ -112,17 +112,20 @@ export function createDelivery(settings: () => Options, cursor: Cursor, host: De
   function flush(): void {
     // A handler may resume, subscribe or clear: the loop that is under way sees it.
     if (paused || isFlushing) return;
-    isDue = false;
     isFlushing = true;
-    if (isOldestLost) tellLost();
-    for (const event of queue) {
-      // A handler that registers another has called wake(): what was passed over may be for that, so again from the front.
-      if (paused || isDue) break;
-      current = event;
-      if (host.dispatch(event)) queue.delete(event);
-      current = undefined;
-    }
-    if (!paused && !isDue) tellLost();
+    do {
+      isDue = false;
+      if (isOldestLost) tellLost();
+      for (const event of queue) {
+        // A handler that registers another has called wake(): what was passed over may be for that, so again from the front.
+        if (paused || isDue) break;
+        current = event;
+        if (host.dispatch(event)) queue.delete(event);
+        current = undefined;
+      }
+      if (!paused && !isDue) tellLost();
+      // Not later: an event that comes now is newer than what waits.
+    } while (!paused && isDue);
     isFlushing = false;
   }
 

@@ -110,8 +110,9 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
   function wait(delay: number, status: SSEStatusInfo['status'] = 'reconnecting'): void {
     const spacing = grown(MIN_SPACING, SPACING_GROWTH, Math.max(MIN_SPACING, maxReconnectInterval));
     const soonest = Math.max(pace.last + spacing, notBefore);
-    // Polling that works is left alone, as a stream is.
-    const nextDelay = isOffline() && !isPolling ? null : Math.ceil(Math.max(0, delay, soonest - performance.now()));
+    // Polling that works is left alone, as a stream is. And a server on this machine needs no network: it is asked once.
+    const nextDelay =
+      isOffline() && attempt && !isPolling ? null : Math.ceil(Math.max(0, delay, soonest - performance.now()));
     openedAt = 0;
     arm(nextDelay ?? NEVER, begin);
     // Between two polls that work nothing changes.
@@ -244,6 +245,7 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
         sources().map(async (value) => (typeof value === 'function' ? value(context) : value)),
       );
       if (n !== turn) return;
+      const own = new Headers(headers as Readonly<Record<string, string>> | undefined);
       const streamUrl = hrefOf(address as string);
       const pollUrl = pollUrlOf(streamUrl, pollingUrl as string | undefined, pollingInterval);
       canPoll = options.fallbackToPolling && pollUrl !== undefined;
@@ -257,14 +259,14 @@ export function createEngine(options: Options, pace: Pace, host: EngineHost): En
         // Not exactly what EventSource asks for: servers hide statuses from that one.
         `${accept}, application/json;q=0.1`,
         host.cursor.id,
-        headers as Readonly<Record<string, string>> | undefined,
+        own,
         signal,
       );
       if (n !== turn) return discard(response.body);
       const { status } = response;
       if (status !== 204) {
         const type = response.headers.get('content-type') ?? '';
-        if (status !== 200 || type.split(/\s*;/)[0]!.toLowerCase() !== accept) {
+        if (status !== 200 || type.split(/\s*[;,]/)[0]!.toLowerCase() !== accept) {
           arm(BODY_TIME, () => discard(reader));
           const body = await textOf(readerOf(response), BODY_START).catch(() => '');
           throw new SSEClientError(

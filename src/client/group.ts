@@ -7,9 +7,9 @@
  * - A tab's place in the stream is its own cursor. Blocks come to a follower in the order in which the leader got them, and
  *   from one leader at a time.
  * - A leader that closes or crashes has posted a block or has not. What it posted reaches every tab before the lock is
- *   given to the next one, so the next leader's cursor is that of all; what it had not posted is after that cursor, and
- *   comes again from the server. A tab that is ahead of the new leader all the same, because the new one was busy, leaves
- *   out by id what it has. So nobody has to find the oldest cursor, which opaque ids would not allow.
+ *   given to the next one, as a rule, so the next leader's cursor is that of all; what it had not posted is after that
+ *   cursor, and comes again from the server. A tab that is ahead of the new leader all the same, because the new one was
+ *   busy, leaves out by id what it has. So nobody has to find the oldest cursor, which opaque ids would not allow.
  * - A leader that stands still keeps its lock. Followers ask for a sign of life when they have heard nothing for a while;
  *   after two questions without an answer one of them takes the lock away. (Two, because the answer to the first may wait
  *   behind the timer of a follower that stood still itself.) All follow the new leader only: what the old one still posts
@@ -28,7 +28,7 @@ import { SSEClientError } from './errors.js';
 import type { Block } from './poll.js';
 import { changed, idle } from './status.js';
 import type { SSEStatusInfo } from './types.js';
-import { web } from './web.js';
+import { type Locks, web } from './web.js';
 
 /** What tabs say to each other. Each is one of: a question, an answer or announcement (`info`), blocks, a wish. */
 interface Message {
@@ -48,15 +48,13 @@ interface Message {
   readonly blocks?: readonly Block[];
 }
 
-/** True where tabs can share. */
-export function canShare(name: string): boolean {
+/** What tabs need to share; undefined where it is missing. */
+export function locksFor(name: string): Locks | undefined {
   try {
     // Forbidden to pages of no origin.
     new web.BroadcastChannel!(name).close();
-    return !!web.navigator!.locks;
-  } catch {
-    return false;
-  }
+    return web.navigator!.locks;
+  } catch {}
 }
 
 /** An {@link Engine} for a whole group. `create` makes the one that is used while this tab leads. */
@@ -102,9 +100,9 @@ export function createGroup(
       // What an engine says that was just told to stop is of no interest.
       if (!release) return;
       tell(next);
-      // Refused for good: perhaps another tab has a better token. Told to stay away: that is meant for all.
+      // Refused for good: perhaps another tab has a better token. Ended for good, or told to stay away: that is meant for all.
       if (next.status !== 'failed') state();
-      if (next.status === 'failed' || next.reason === 'stopped') leave();
+      if (/fail|dis/.test(next.status)) leave();
     },
   });
 
@@ -164,14 +162,16 @@ export function createGroup(
       if (at != null) {
         // It asked more than once, and an earlier answer has brought it further.
         if (at !== cursor.id) return;
-        // A leader that has just begun may be behind this tab for a moment: it is asked again before that is a gap.
-        isUnknown = !missed && !isUnknown;
-        if (isUnknown) return;
-        leader = from;
-        // Not remembered: told as a server tells it.
-        const gap = JSON.stringify({ reason: 'evicted', requested: at, resumedFrom: message.cursor });
-        take(missed ?? [['gap', gap, message.cursor]]);
-        if (!at) take([['', undefined, message.cursor]]);
+        // A leader that has just begun may be behind this tab for a moment: it is asked again before that is a gap. One that
+        // is not connected yet does not know where it will be.
+        isUnknown = !missed && !(isUnknown && message.info.connected);
+        if (!isUnknown) {
+          leader = from;
+          // Not remembered: told as a server tells it.
+          const gap = JSON.stringify({ reason: 'evicted', requested: at, resumedFrom: message.cursor });
+          take(missed ?? [['gap', gap, message.cursor]]);
+          if (!at) take([['', undefined, message.cursor]]);
+        } else if (message.info.connected) return;
       } else if (from !== leader) {
         // Just announced: all that the last leader posted is here. Otherwise it was announced while this tab stood still.
         leader = leader && !to ? from : '';
@@ -183,7 +183,7 @@ export function createGroup(
         transport: transport && 'shared',
         error: error && new SSEClientError(error.code, error.message, error),
       });
-      if (info.reason === 'stopped') leave();
+      if (info.status === 'disconnected') leave();
     } else if (from === leader && blocks) take(blocks);
   }
 

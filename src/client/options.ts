@@ -1,5 +1,6 @@
 /** Settings: defaults, and one look at what was given. */
 import { SSEClientError } from './errors.js';
+import { hrefOf } from './request.js';
 import type { SSEClientConfig, SSEValue } from './types.js';
 
 /** The JSON value. Most text that is not JSON is told by its beginning: a thrown error costs microseconds. */
@@ -76,9 +77,13 @@ export function resolveOptions(config: SSEClientConfig): Options {
  *
  * @throws {SSEClientError} `SSE_CLIENT_OPTION` where nothing is constant enough to be a name
  */
-export function nameOf({ name, urls }: Options): string {
-  if (!name && typeof urls[0] === 'function') refuse('name', 'is needed');
-  return `sse-broker:${name || urls[0]}`;
+export function nameOf(options: Options & { name: string }): string {
+  if (!options.name) {
+    if (typeof options.urls[0] === 'function') refuse('name', 'is needed');
+    // Once: it is asked for with every chunk.
+    options.name = hrefOf(options.urls[0] as string);
+  }
+  return `sse-broker:${options.name}`;
 }
 
 export function refuse(name: string, what: string): never {

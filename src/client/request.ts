@@ -1,6 +1,5 @@
 /** One request: headers, credentials, and redirects that do not take them along. */
 import type { Options } from './options.js';
-import { web } from './web.js';
 
 /**
  * Fetches; `headers` and cookies stay with the origin of `url`.
@@ -14,7 +13,7 @@ export async function request(
   url: string,
   accept: string,
   lastEventId: string,
-  headers: Readonly<Record<string, string>> | undefined,
+  headers: Headers,
   signal: AbortSignal,
 ): Promise<Response> {
   const send = (to: string, redirect: 'manual' | 'follow') => {
@@ -29,18 +28,17 @@ export async function request(
       signal,
       redirect,
       // Runtimes without these settings (workers at the edge) refuse requests that have them.
-      ...(typeof Request === 'function' &&
-        'credentials' in Request.prototype && {
-          credentials: isFirst && withCredentials ? 'include' : 'same-origin',
-          cache: 'no-store',
-        }),
+      ...('credentials' in Request.prototype && {
+        credentials: isFirst && withCredentials ? 'include' : 'same-origin',
+        cache: 'no-store',
+      }),
     };
     return fetch(to, init as RequestInit);
   };
 
   const response = await send(url, 'manual');
-  // Pages see no status of a redirect (Fetch standard, "opaque-redirect filtered response").
-  if (response.type !== 'opaqueredirect' && !/30[12378]/.test(`${response.status}`)) return response;
+  // Pages see 0 in place of a redirect's status (Fetch standard, "opaque-redirect filtered response").
+  if (!/^0|30[12378]/.test(`${response.status}`)) return response;
   discard(response.body);
   const found = await send(url, 'follow');
   if (!found.redirected || new URL(found.url).origin !== new URL(url).origin) return found;
@@ -49,10 +47,10 @@ export async function request(
 }
 
 /** True for an id that fits into a header. */
-export const canSend = (id: string): boolean => /^[ -~-￿]{1,4096}$/.test(id);
+export const canSend = (id: string): boolean => /^\P{Cc}{1,4096}$/u.test(id);
 
-/** An address, from where the page is. Throws where it is none. */
-export const hrefOf = (url: string | URL): string => new URL(url, web.location?.href).href;
+/** An address, from where the page is, or says it is (`<base>`): as `fetch` sees it. Throws where it is none. */
+export const hrefOf = (url: string | URL): string => new Request(url).url;
 
 /** Takes the bytes of a body, one chunk after the other. */
 export type BodyReader = ReadableStreamDefaultReader<Uint8Array>;

@@ -59,7 +59,7 @@ export type SSEFailure =
   | 'content-type'
   /** An event that is larger than `maxEventBytes`. */
   | 'too-large'
-  /** A `url` or `headers` function threw or rejected. */
+  /** A `url` or `headers` function threw or rejected, or gave what cannot be sent. */
   | 'callback';
 
 /** Why the status is what it is. */
@@ -190,7 +190,7 @@ export type SSEFetch = (url: string, init: RequestInit) => Promise<Response>;
 
 /** Settings of an {@link SSEClient}; each is optional, but `url` or `urls` must be known when `connect()` is called. */
 export interface SSEClientConfig {
-  /** Where the stream is. A function is called for each attempt. Relative addresses need a page. */
+  /** Where the stream is. A function is called for each attempt. Relative addresses are what they are to the page's `fetch`. */
   url?: SSEValue<string | URL> | undefined;
   /**
    * Several addresses of the same stream, instead of `url`: a client stays with one that works, leaves one that fails
@@ -258,7 +258,7 @@ export interface SSEClientConfig {
    * Tabs of several users need a `name` that says whose they are. Default false.
    */
   shareAcrossTabs?: boolean | undefined;
-  /** What tabs share a stream by, and the id is kept under. Default: the first address, so a `url` function needs a name. */
+  /** What tabs share a stream by, and the id is kept under. Default: the first address, in full; so a `url` function needs a name. */
   name?: string | undefined;
   /** Closes the stream while the page is hidden, and goes on from the last id when it is seen again. Default false. */
   closeWhenHidden?: boolean | undefined;

@@ -35,7 +35,6 @@ export interface Channel {
 interface Web extends Target {
   readonly document?: Target & { readonly visibilityState: string };
   readonly navigator?: { readonly onLine?: boolean; readonly locks?: Locks };
-  readonly location?: { readonly href: string };
   /** Reading them throws where the page may not store. */
   readonly sessionStorage: Store;
   readonly localStorage: Store;

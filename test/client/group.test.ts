@@ -47,7 +47,10 @@ async function startGroup() {
   stubLocks();
   let write = (_: string) => {};
   const sent: string[] = [];
-  const server = await startFaultServer(({ req, res }) => {
+  let isAway = false;
+  const server = await startFaultServer((exchange) => {
+    const { req, res } = exchange;
+    if (isAway) return status(503)(exchange);
     res.writeHead(200, { 'content-type': 'text/event-stream' });
     res.flushHeaders();
     const last = Number(req.headers['last-event-id'] ?? sent.length);
@@ -71,7 +74,10 @@ async function startGroup() {
     await until(() => client.getStatus().connected, 'connected');
     return { client, seen, gaps };
   };
-  return { server, publish, open, name };
+  const setAway = (away: boolean) => {
+    isAway = away;
+  };
+  return { server, publish, open, name, setAway };
 }
 
 const upTo = (last: number, first = 1) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
@@ -148,6 +154,35 @@ test('a tab with an id that nobody remembers is told a gap, before anything else
   publish();
   await until(() => late.seen.length === 1, 'the next');
   expect(late.seen).toEqual([2]);
+});
+
+test('while the leader has no connection yet, a tab that is ahead of it is told no gap', {
+  timeout: 30_000,
+}, async () => {
+  const { server, publish, name, setAway } = await startGroup();
+  for (let i = 0; i < 4; i++) publish();
+  setAway(true);
+  const questions: unknown[] = [];
+  const listener = new BroadcastChannel(`sse-broker:${name}`);
+  onTestFinished(() => listener.close());
+  listener.onmessage = ({ data }) => {
+    if ((data as { ask?: unknown }).ask === '3') questions.push(data);
+  };
+  const config = { url: server.url, shareAcrossTabs: true, name, reconnectInterval: 20, maxReconnectInterval: 300 };
+  const [leader, ahead] = ['1', '3'].map((lastEventId) => new SSEClient({ ...config, lastEventId }));
+  const [seen, gaps]: [unknown[], SSEGap[]] = [[], []];
+  ahead!.subscribe('note', (data) => seen.push(data));
+  ahead!.on('gap', (gap) => gaps.push(gap));
+  for (const client of [leader!, ahead!]) {
+    onTestFinished(() => client.destroy());
+    client.connect();
+    await until(() => server.requests.length > 0, 'one to lead');
+  }
+  await until(() => questions.length >= 3 || gaps.length > 0, 'it to ask three times', 15_000);
+  await until(() => ahead!.getStatus().reconnecting, 'it to say that there is no connection');
+  setAway(false);
+  await until(() => seen.includes(4), 'what it missed', 15_000);
+  expect([seen, gaps]).toEqual([[4], []]);
 });
 
 test('what others post to the channel is not heard, by the leader or by those who follow', async () => {

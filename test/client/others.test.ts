@@ -112,6 +112,28 @@ test.each([
   expect(client.getStats().gaps).toBe(1);
 });
 
+test.each([
+  ['a line break in a token', { authorization: 'Bearer abc\ndef' }],
+  ['nothing at all', null],
+])('headers that cannot be sent are told as what they are, not as the network: %s', async (_, headers) => {
+  const fetched: string[] = [];
+  const fetch = async (url: string) => {
+    fetched.push(url);
+    return silent('').response;
+  };
+  const { client, errors } = make({ url: HOST, headers: (() => headers) as never, fetch });
+  client.connect();
+  await until(() => errors.length > 0, 'an error');
+  expect([errors[0]!.code, client.getStatus().reason, fetched]).toEqual(['SSE_CLIENT_CALLBACK', 'callback', []]);
+});
+
+test('a content type that a proxy has written twice is one', async () => {
+  const twice = { headers: { 'content-type': 'text/event-stream, text/event-stream' } };
+  const { client } = make({ url: HOST, fetch: async () => silent(eventText('1'), twice).response });
+  client.connect();
+  await until(() => client.getStats().messagesReceived === 1, 'the event');
+});
+
 test('a server that says it is heard from every millisecond is given a second', async () => {
   vi.useFakeTimers();
   const hello = eventText('{"heartbeatInterval":1}', { event: 'connected' });

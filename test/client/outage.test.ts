@@ -63,8 +63,8 @@ test('an address that said Retry-After is left alone for that long, though anoth
 });
 
 /** A page whose network goes and comes back. */
-function stubNetwork() {
-  const navigator = { onLine: true };
+function stubNetwork(onLine = true) {
+  const navigator = { onLine };
   const handlers = new Map<string, () => void>();
   vi.stubGlobal('navigator', navigator);
   vi.stubGlobal('addEventListener', (name: string, handler: () => void) => handlers.set(name, handler));
@@ -87,6 +87,23 @@ test('where the network goes while an attempt is waited for, none is made until 
   turn(true);
   await vi.advanceTimersByTimeAsync(1_000);
   expect(asked).toHaveLength(2);
+});
+
+test('a server on this machine is reached where the browser says that it is offline; one that is not, is asked once', async () => {
+  const turn = stubNetwork(false);
+  const open = () => new Response(new ReadableStream(), { headers: { 'content-type': 'text/event-stream' } });
+  const here = start(open);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(here.client.getStatus()).toMatchObject({ status: 'connected', transport: 'stream' });
+  here.client.destroy();
+
+  const there = start(away);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(there.asked).toHaveLength(1);
+  expect(there.client.getStatus()).toMatchObject({ status: 'reconnecting', reason: 'network', nextDelay: null });
+  turn(true);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(there.asked.length).toBeGreaterThan(1);
 });
 
 test('polling that works goes on where the browser says that it is offline, and after that', async () => {

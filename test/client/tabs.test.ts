@@ -138,6 +138,18 @@ describe.each(['chromium', 'firefox'] as const)('%s', (browser) => {
     expect(await leader.client.status()).toBe('disconnected');
   });
 
+  test('a stream that ended for good ends for all, and a tab that comes later connects', async () => {
+    const { server, tabs, open } = await start(browser, 3, { reconnect: false });
+    await server.stop('deploy');
+    // A tab that gets the lead before it hears of the end makes one attempt.
+    const hasEnded = async ({ client }: Tab) => /disconnected|failed/.test(await client.status());
+    for (const tab of tabs) await until(() => hasEnded(tab), 'the end');
+    await server.start();
+    await open();
+    for (const tab of tabs) expect(await hasEnded(tab)).toBe(true);
+    expect(server.broker.getStats().totalClients).toBe(1);
+  });
+
   test('over a restart of the server every tab gets what it missed, once', async () => {
     const sharing = await start(browser, 3);
     const { server, tabs } = sharing;

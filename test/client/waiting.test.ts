@@ -34,6 +34,23 @@ test('they come in order also where another handler of the same event resumes', 
   expect(seen).toEqual([1, 2]);
 });
 
+test('an event that comes while they are delivered does not pass them, though a handler registers another', async () => {
+  const { client, send, connect } = await writtenStream();
+  const of = (event: string, data: number) => eventText(String(data), { event });
+  await connect();
+  await send(of('x', 1), of('x', 2), of('x', 3));
+  const seen: unknown[] = [];
+  client.subscribe('y', () => {
+    client.subscribe('x', (data) => {
+      seen.push(data);
+      client.subscribe('z', () => {});
+    });
+  });
+  await send(of('y', 0), of('x', 4));
+  await until(() => seen.length === 4, 'all');
+  expect(seen).toEqual([1, 2, 3, 4]);
+});
+
 test('a hundred thousand take less than two seconds', async () => {
   const count = 100_000;
   let text = '';
