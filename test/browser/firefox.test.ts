@@ -3,10 +3,12 @@ import http, { type IncomingMessage } from 'node:http';
 import { expect, onTestFinished, test } from 'vitest';
 import { createHandler, type HandlerOptions } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
-import { openTab } from '../support/browsers.js';
+import { openTab, startBrowsers } from '../support/browsers.js';
 import { listenIn, PAGE } from '../support/eventsource-page.js';
 import { listen } from '../support/server.js';
 import { until } from '../support/until.js';
+
+startBrowsers('firefox');
 
 /** A page, and a broker's stream at /events. */
 async function start(brokerOptions: Parameters<typeof makeBroker>[0], handlerOptions: HandlerOptions = {}) {

@@ -1,10 +1,12 @@
 /** Relative addresses in real browsers: they mean what they mean to `fetch`, for the stream and for tabs that share it. */
 import type { Frame, Page } from 'puppeteer-core';
 import { describe, expect, test } from 'vitest';
-import { openProfile } from '../support/browsers.js';
+import { openProfile, startBrowsers } from '../support/browsers.js';
 import { clientPage, openClient, PageClient } from '../support/client-page.js';
 import { startFaultServer } from '../support/fault-server.js';
 import { until } from '../support/until.js';
+
+startBrowsers('chromium', 'firefox');
 
 /** Every stream tells its own path; every other page has a client, those of `pages` are as they stand there. */
 async function start(pages: Readonly<Record<string, string>> = {}) {

@@ -2,12 +2,14 @@
 import type { IncomingMessage } from 'node:http';
 import { describe, expect, test } from 'vitest';
 import { SseError } from '../../src/index.js';
-import { openTab } from '../support/browsers.js';
+import { openTab, startBrowsers } from '../support/browsers.js';
 import { clientPage, openClient } from '../support/client-page.js';
 import { bufferingProxy, byPath, eventText, redirect, startFaultServer, stream } from '../support/fault-server.js';
 import { type RestartableOptions, startRestartable } from '../support/restartable-server.js';
 import { serve } from '../support/server.js';
 import { until } from '../support/until.js';
+
+startBrowsers('chromium', 'firefox');
 
 describe.each(['chromium', 'firefox'] as const)('%s', (browser) => {
   /** A page with a client whose stream is open. */

@@ -1,10 +1,12 @@
 /** What browsers do to pages, and SSEClient in them: hidden, frozen, cached, offline. Nothing is lost, and it is back at once. */
 import type { Page } from 'puppeteer-core';
 import { describe, expect, test } from 'vitest';
-import { type BrowserName, openProfile, setFrozen } from '../support/browsers.js';
+import { type BrowserName, openProfile, setFrozen, startBrowsers } from '../support/browsers.js';
 import { clientPage, openClient, type PageClient } from '../support/client-page.js';
 import { type RestartableServer, startRestartable } from '../support/restartable-server.js';
 import { until } from '../support/until.js';
+
+startBrowsers('chromium', 'firefox');
 
 /** Delays so long that only a check at once can explain that somebody is back. */
 const PATIENT = { reconnectInterval: 60_000, maxReconnectInterval: 60_000 };

@@ -2,11 +2,13 @@
 import type { RequestListener } from 'node:http';
 import { expect, test } from 'vitest';
 import type { CorsOptions } from '../../src/index.js';
-import { openTab } from '../support/browsers.js';
+import { openTab, startBrowsers } from '../support/browsers.js';
 import { clientPage, openClient } from '../support/client-page.js';
 import { cursorOf, startRestartable } from '../support/restartable-server.js';
 import { serve } from '../support/server.js';
 import { until } from '../support/until.js';
+
+startBrowsers('chromium');
 
 async function openPage(config: (pageUrl: string) => Promise<{ url: string; settings?: object }>) {
   const { url: pageUrl } = await serve(clientPage());

@@ -4,10 +4,12 @@
  */
 import type { BrowserContext, Page } from 'puppeteer-core';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { type BrowserName, crash, openProfile, setFrozen } from '../support/browsers.js';
+import { type BrowserName, crash, openProfile, setFrozen, startBrowsers } from '../support/browsers.js';
 import { clientPage, openClient, type PageClient } from '../support/client-page.js';
 import { type RestartableServer, startRestartable } from '../support/restartable-server.js';
 import { until } from '../support/until.js';
+
+startBrowsers('chromium', 'firefox');
 
 interface Tab {
   readonly page: Page;

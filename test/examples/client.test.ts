@@ -5,12 +5,14 @@ import path from 'node:path';
 import { beforeAll, expect, onTestFinished, test } from 'vitest';
 import { createHandler } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
-import { openProfile } from '../support/browsers.js';
+import { openProfile, startBrowsers } from '../support/browsers.js';
 import { makeFolder } from '../support/files.js';
 import { assertBuilt, root } from '../support/package.js';
 import { serve } from '../support/server.js';
 import { until } from '../support/until.js';
 import { openUnused, startExample } from './example.js';
+
+startBrowsers('chromium');
 
 beforeAll(assertBuilt);
 

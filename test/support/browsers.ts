@@ -3,11 +3,9 @@
  * what happens to tabs (hidden, frozen, closed, crashed, back from the cache), which Playwright, as in browser.ts, keeps
  * from happening: it makes every page believe that it is in front.
  */
-import { accessSync, constants } from 'node:fs';
-import path from 'node:path';
 import puppeteer, { type Browser, type BrowserContext, type LaunchOptions, type Page } from 'puppeteer-core';
-import { afterAll, onTestFinished } from 'vitest';
-import { findChromium } from './browser.js';
+import { afterAll, beforeAll, onTestFinished } from 'vitest';
+import { findChromium, findFirefox, STARTING_MS } from './find-browser.js';
 import { skipUnless } from './skip.js';
 
 export type BrowserName = 'chromium' | 'firefox';
@@ -41,43 +39,30 @@ const FIREFOX: LaunchOptions = {
   },
 };
 
-/** Path of a Firefox: `FIREFOX_PATH`, Debian's, or one on `PATH`; undefined where there is none. */
-export function findFirefox(): string | undefined {
-  const { FIREFOX_PATH, PATH = '' } = process.env;
-  if (FIREFOX_PATH) return isExecutable(FIREFOX_PATH) ? FIREFOX_PATH : undefined;
-  const folders = ['/usr/bin', ...PATH.split(path.delimiter).filter((folder) => folder !== '')];
-  return folders
-    .flatMap((folder) => ['firefox-esr', 'firefox'].map((name) => path.join(folder, name)))
-    .find(isExecutable);
-}
+const running = new Map<BrowserName, Browser>();
 
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
+/** Starts these before the first test of the file: on a busy machine that takes longer than a test may. */
+export function startBrowsers(...names: BrowserName[]): void {
+  beforeAll(async () => {
+    for (const name of names) {
+      const executablePath = name === 'chromium' ? findChromium() : findFirefox();
+      if (executablePath === undefined) continue;
+      const options = name === 'chromium' ? CHROMIUM : FIREFOX;
+      running.set(name, await puppeteer.launch({ ...options, executablePath, timeout: STARTING_MS }));
+    }
+  }, STARTING_MS * names.length);
 }
-
-const running = new Map<BrowserName, Promise<Browser>>();
 
 afterAll(async () => {
-  for (const browser of running.values()) await (await browser).close();
+  for (const browser of running.values()) await browser.close();
   running.clear();
 });
 
-function launch(name: BrowserName): Promise<Browser> {
-  const executablePath = name === 'chromium' ? findChromium() : findFirefox();
+function started(name: BrowserName): Browser {
+  const browser = running.get(name);
   const [words, variable, debian] =
     name === 'chromium' ? ['Chromium', 'CHROMIUM_PATH', 'chromium'] : ['Firefox', 'FIREFOX_PATH', 'firefox-esr'];
-  skipUnless(
-    executablePath,
-    `no ${words} found; apt-get install ${debian}, or set ${variable} to the executable of one`,
-  );
-  const browser =
-    running.get(name) ?? puppeteer.launch({ ...(name === 'chromium' ? CHROMIUM : FIREFOX), executablePath });
-  running.set(name, browser);
+  skipUnless(browser, `no ${words} found; apt-get install ${debian}, or set ${variable} to the executable of one`);
   return browser;
 }
 
@@ -86,7 +71,7 @@ function launch(name: BrowserName): Promise<Browser> {
  * where the browser is missing.
  */
 export async function openProfile(name: BrowserName): Promise<BrowserContext> {
-  const context = await (await launch(name)).createBrowserContext();
+  const context = await started(name).createBrowserContext();
   onTestFinished(() => context.close());
   return context;
 }
