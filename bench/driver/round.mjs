@@ -13,6 +13,7 @@ const SAMPLE_MS = 50;
  * @property {number} seconds measured
  * @property {number} warmupSeconds before that
  * @property {number} patienceMs how long nothing may arrive before what is missing counts as lost
+ * @property {number} [leastPublishes] where nothing sets the pace, also if that takes longer than `seconds`
  * @property {number} seed
  * @property {boolean} isPinned server on core 0, load client on core 1
  */
@@ -60,7 +61,7 @@ async function measurePublishing({ scenario, options, server, load, plan, ackPor
   await load.ask('connect', { plan, ackPort });
   await sleep(SETTLE_MS);
 
-  const publish = { kind, rate, perTurn, window };
+  const publish = { kind, rate, perTurn, window, least: options.leastPublishes };
   const warmUp = await server.ask('publish', { plan: { ...publish, seconds: options.warmupSeconds } });
   await load.ask('drain', { published: warmUp.totals, patienceMs: options.patienceMs });
   await server.ask('collect');

@@ -13,6 +13,7 @@ import { createRandom } from '../shared/random.mjs';
  * @property {number} rate publishes per second; 0: as fast as possible
  * @property {number} perTurn publishes in one turn of the event loop, when as fast as possible
  * @property {number} window at most so many publishes under way, when as fast as possible
+ * @property {number} [least] so many publishes at the least, when as fast as possible, also when the time is up; not above `window`
  */
 
 export class Workload {
@@ -114,22 +115,24 @@ export class Workload {
    * @param {PublishPlan} plan
    * @returns {Promise<number>} seconds
    */
-  #publishByTurn({ kind, seconds, perTurn, window }) {
+  #publishByTurn({ kind, seconds, perTurn, window, least = 0 }) {
     return new Promise((resolve, reject) => {
       const begin = performance.now();
+      const enough = this.#globalSeq + least;
       let isQueued = false;
       // Acknowledgements may stop for good, if a reader misses the last event: the time is up nonetheless.
       const timer = setTimeout(() => enqueue(), seconds * 1000 + 5);
       const turn = () => {
         isQueued = false;
         const elapsed = (performance.now() - begin) / 1000;
-        if (elapsed >= seconds) {
+        const mustWait = this.#globalSeq - 1 - this.#slowestGlobal + perTurn > window;
+        if (elapsed >= seconds && (mustWait || this.#globalSeq >= enough)) {
           clearTimeout(timer);
           this.#onAck = null;
           resolve(elapsed);
           return;
         }
-        if (this.#globalSeq - 1 - this.#slowestGlobal + perTurn > window) return;
+        if (mustWait) return;
         try {
           for (let i = 0; i < perTurn; i++) this.#publish(kind);
         } catch (error) {
