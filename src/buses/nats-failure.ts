@@ -8,6 +8,8 @@ const STREAM_EXISTS = 10_058;
 
 /** The stream has a `max_msg_size`, or less room than that in all. */
 const MESSAGE_TOO_LARGE = 10_054;
+/** JetStream's "insufficient storage resources" and "insufficient memory resources": it has less room than a stream reserves. */
+const ROOM_EXCEEDED = [10_047, 10_028];
 
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
@@ -30,6 +32,9 @@ function reasonOf(error: unknown): string {
   const { name } = (error ?? {}) as { name?: string };
   if (name === 'TimeoutError') return 'NATS gave no answer in time';
   if (name === 'JetStreamNotEnabled') return 'no stream listens, or JetStream is off (jetstream is not enabled)';
+  if (ROOM_EXCEEDED.includes(codeOf(error) as number)) {
+    return `${messageOf(error)}; it reserves historyBytes: give less of these, or JetStream more room`;
+  }
   return messageOf(error);
 }
 

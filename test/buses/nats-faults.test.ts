@@ -13,9 +13,9 @@ const A = 't::a';
 const B = 't::b';
 const numbers = (count: number, from = 1): string[] => Array.from({ length: count }, (_, i) => String(from + i));
 
-async function startServer(config: readonly string[] = []): Promise<NatsServer> {
+async function startServer(config: readonly string[] = [], maxFileStore?: number): Promise<NatsServer> {
   needsNatsServer();
-  const server = await NatsServer.start({ config });
+  const server = await NatsServer.start({ config, ...(maxFileStore && { maxFileStore }) });
   onTestFinished(() => server.close());
   return server;
 }
@@ -439,4 +439,33 @@ test('a connection that its owner closed: down for good, with the reason; closin
   };
   await until(() => protocol.listeners.length === 0, 'the listener of its states to be gone');
   await closed.connection.flush();
+});
+
+test('a JetStream without room: what it cannot store is refused for now, streams stay, and with room it goes on', async () => {
+  const server = await startServer([], 1_000_000);
+  await expect(startNode(server.url, [A])).rejects.toThrow(
+    /insufficient storage.*give less of these, or JetStream more/,
+  );
+  const [node, other] = [
+    await startNode(server.url, [A], { historyBytes: 0, historySize: 1_000 }),
+    await startNode(server.url, [A], { historyBytes: 0, historySize: 1_000 }),
+  ];
+  const text = 'x'.repeat(10_000);
+  const refused = await until(() =>
+    node.publish(A, text).then(
+      () => undefined,
+      (error: unknown) => error,
+    ),
+  );
+  expect(refused).toMatchObject({ code: 'SSE_ERR_BUS_UNAVAILABLE', retryable: true });
+  expect([node, other].map(({ bus }) => bus.status().state)).toEqual(['up', 'up']);
+
+  const { streams } = await jetstream(node.connection).jetstreamManager(false);
+  await streams.purge('sse-default', { keep: 5 });
+  await publishUntilTaken(node, A, 'there is room');
+  for (const one of [node, other]) {
+    await until(() => one.dataOf().at(-1) === 'there is room', 'the event behind the refused one');
+    expect(one.losses).toEqual([]);
+  }
+  expect(node.events.map(({ id }) => id)).toEqual(other.events.map(({ id }) => id));
 });

@@ -33,6 +33,8 @@ export const sharedNatsUrl = process.env.NATS_URL ?? 'nats://127.0.0.1:4222';
 export interface NatsServerOptions {
   /** Default true. */
   readonly jetstream?: boolean;
+  /** Bytes that its streams may take on disk. Default: what the disk has. */
+  readonly maxFileStore?: number;
   /** More lines of the configuration file: users and what they may do. */
   readonly config?: readonly string[];
 }
@@ -48,10 +50,11 @@ export class NatsServer extends ServerProcess {
   }
 
   /** Starts one; `close` it. */
-  static async start({ jetstream = true, config = [] }: NatsServerOptions = {}): Promise<NatsServer> {
+  static async start({ jetstream = true, maxFileStore, config = [] }: NatsServerOptions = {}): Promise<NatsServer> {
     const port = await freePort();
     const folder = await mkdtemp(path.join(os.tmpdir(), 'sse-broker-nats-'));
-    const storage = jetstream ? [`jetstream { store_dir: ${JSON.stringify(path.join(folder, 'store'))} }`] : [];
+    const limit = maxFileStore === undefined ? '' : `, max_file_store: ${maxFileStore}`;
+    const storage = jetstream ? [`jetstream { store_dir: ${JSON.stringify(path.join(folder, 'store'))}${limit} }`] : [];
     const server = new NatsServer(port, folder, [`listen: 127.0.0.1:${port}`, ...storage, ...config, '']);
     await server.start();
     return server;
