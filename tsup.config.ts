@@ -53,6 +53,8 @@ const portable: Options = {
   noExternal: ['eventemitter3'],
   esbuildOptions(options) {
     options.mainFields = ['module', 'main'];
+    // Constants stand where they are used. In the one file that is published minifiers are not sure enough to do that: 76 B.
+    options.minifySyntax = true;
   },
 };
 
