@@ -24,6 +24,7 @@ import type {
 import { failureOf, isStreamMissing, isStreamThere, messageOf, unavailable } from './nats-failure.js';
 import { replacingHeaders } from './nats-headers.js';
 import type { ResolvedNatsBusOptions } from './nats-options.js';
+import { pause } from './nats-pause.js';
 import type { Range } from './nats-reorder.js';
 import type { NatsSubjects } from './nats-subjects.js';
 import { NextBatch } from './next-batch.js';
@@ -55,6 +56,11 @@ const SINGLE_READS = 4;
 const PULL_MESSAGES = 256;
 /** A consumer that was left behind by a crash goes after so long. */
 const CONSUMER_IDLE_NS = 30e9;
+/**
+ * So long nobody makes a stream again that was there. Of one that is made while the server still deletes its predecessor it
+ * takes the files away with those (nats-server 2.9.10): it would serve until the server's next start and be gone then.
+ */
+const DELETION_MS = 500;
 
 export class NatsStream {
   readonly #options: ResolvedNatsBusOptions;
@@ -62,6 +68,7 @@ export class NatsStream {
   readonly #subjects: NatsSubjects;
   readonly #view = new NextBatch(() => this.#askView());
   #manager: JetStreamManager | undefined = undefined;
+  #wasThere = false;
   /** Who waits for an answer. */
   readonly #waiting = new Set<(error: unknown) => void>();
 
@@ -73,18 +80,15 @@ export class NatsStream {
 
   /** Makes the stream, or takes the one that is there; rejects where it cannot serve. */
   async open(): Promise<StreamView> {
-    const { stream, manageStream } = this.#options;
+    const { manageStream } = this.#options;
     const manager = await this.#streams();
-    let info: NatsStreamInfo;
-    try {
-      info = await this.#asked('the stream', manager.streams.info(stream));
-    } catch (error) {
-      if (!isStreamMissing((error as Error).cause)) throw error;
-      if (!manageStream) {
-        throw unavailable(`there is no stream ${stream}; make it, or leave manageStream out`, error);
-      }
-      info = await this.#make(manager);
+    let info = await this.#found(manager);
+    if (info === undefined && this.#wasThere) {
+      await pause(DELETION_MS);
+      info = await this.#found(manager);
     }
+    info ??= await this.#make(manager);
+    this.#wasThere = true;
     // One that is somebody else's is refused before it is touched: a limit would drop what they keep in it.
     let view = this.#viewOf(info);
     if (manageStream) view = this.#viewOf(await this.#adjusted(manager, info));
@@ -256,6 +260,18 @@ export class NatsStream {
   async #askView(): Promise<StreamView> {
     const manager = await this.#streams();
     return this.#viewOf(await this.#asked('the stream', manager.streams.info(this.#options.stream)));
+  }
+
+  /** Undefined where there is none and one may be made. */
+  async #found(manager: JetStreamManager): Promise<NatsStreamInfo | undefined> {
+    const { stream, manageStream } = this.#options;
+    try {
+      return await this.#asked('the stream', manager.streams.info(stream));
+    } catch (error) {
+      if (!isStreamMissing((error as Error).cause)) throw error;
+      if (manageStream) return undefined;
+      throw unavailable(`there is no stream ${stream}; make it, or leave manageStream out`, error);
+    }
   }
 
   async #make(manager: JetStreamManager): Promise<NatsStreamInfo> {

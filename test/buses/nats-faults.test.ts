@@ -155,6 +155,25 @@ test('a stream that was deleted is made again; quiet topics too are told within 
   expect(node.dataOf()).toEqual(['1', '2']);
 });
 
+test('a stream that was made again is there after a kill -9 of the server too, however much the deleted one had', async () => {
+  const server = await startServer();
+  const options = { requestTimeout: 10_000 };
+  const nodes = await Promise.all([1, 2, 3].map(() => startNode(server.url, [A], options)));
+  for (let round = 1; round <= 3; round++) {
+    await Promise.all(numbers(2_000).map(async () => nodes[0]!.bus.publish(outgoing(A, 'x'.repeat(500)))));
+    await deleteStream(nodes[0]!.connection, 'sse-default');
+    await until(() => nodes.every(({ losses }) => losses.length === round), 'the loss to be told');
+    await publishUntilTaken(nodes[0]!, A, `round ${round}`);
+    await server.kill();
+    await server.start();
+    await publishUntilTaken(nodes[0]!, A, `round ${round}, after`);
+    for (const node of nodes) {
+      await until(() => node.dataOf().at(-1) === `round ${round}, after`, 'what came after the kill');
+      expect(node.losses.length).toBe(round);
+    }
+  }
+}, 60_000);
+
 test('a stream that another node has made anew is noticed by its first event, long before the next check', async () => {
   const server = await startServer();
   const node = await startNode(server.url, [A], { checkInterval: 60_000 });
