@@ -31,6 +31,7 @@ import type { MailboxHost, MailboxProvider } from './mailbox.js';
 import { Mailboxes } from './mailboxes.js';
 import { Membership } from './membership.js';
 import { MemoryBus } from './memory-bus.js';
+import { checkOptionNames } from './option-names.js';
 import { type BrokerOptions, type ResolvedOptions, resolveOptions } from './options.js';
 import { type ClusterPresence, presenceOf } from './presence.js';
 import { PresenceTracker } from './presence-tracker.js';
@@ -111,7 +112,10 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
     this.#connecting = this.#makeConnecting();
   }
 
-  /** Connects the bus. Implied by the first connect or publish; calling it again gives the same promise. */
+  /**
+   * Connects the bus. Implied by the first connect or publish; calling it again gives the same promise. Rejects with
+   * `SSE_ERR_BROKER_CLOSED`, and where the bus cannot be started with `SSE_ERR_BUS_UNAVAILABLE` (retryable) or what it says itself.
+   */
   start(): Promise<void> {
     if (this.#state >= CLOSING) {
       return this.#guarded('publish', () => {
@@ -188,8 +192,8 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
   /**
    * Gives a client, on whichever node, one more topic. Resolves to true where it was new. No `authorizeTopic` is asked: this
    * is the application's own word. Rejects with `SSE_ERR_UNKNOWN_CLIENT`, `SSE_ERR_INVALID_TOPIC`,
-   * `SSE_ERR_TOPICS_DISABLED`, `SSE_ERR_TOO_MANY_TOPICS`, and for clients of other nodes `SSE_ERR_CLUSTER_TIMEOUT` and
-   * `SSE_ERR_BUS_UNAVAILABLE` (retryable both).
+   * `SSE_ERR_TOPICS_DISABLED`, `SSE_ERR_TOO_MANY_TOPICS`, `SSE_ERR_BUS_UNAVAILABLE`, also where the bus cannot join it, and
+   * for clients of other nodes `SSE_ERR_CLUSTER_TIMEOUT` (retryable both).
    */
   subscribe(clientId: string, topic: string): Promise<boolean> {
     return this.#guarded('publish', () => this.#commands.subscribe(clientId, topic));
@@ -211,10 +215,13 @@ export class Broker<Events extends EventMap = Record<string, unknown>> extends S
 
   /**
    * Ends all streams of a user on all nodes, in every tenant or in one; resolves to how many. Rejects as {@link disconnect}
-   * where another node did not answer; what could be ended is.
+   * where another node did not answer; what could be ended is. Rejects with `SSE_ERR_INVALID_OPTION` for an option that is
+   * none, and ends nobody then.
    */
   disconnectUser(userId: string, options: { tenantId?: string; reason?: string } = {}): Promise<number> {
     return this.#guarded('publish', () => {
+      // A misspelt `tenantId` would end the streams of that user in every tenant.
+      checkOptionNames('disconnectUser', options ?? {}, ['tenantId', 'reason']);
       const { tenantId, reason } = options ?? {};
       return this.#commands.disconnectUser(userId, tenantId, reason);
     });

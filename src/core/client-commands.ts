@@ -137,9 +137,10 @@ export class ClientCommands {
     try {
       await whenJoined;
       return true;
-    } catch (error) {
+    } catch (cause) {
       this.#host.membership.removeTopic(client, topic);
-      throw error;
+      if (isSseError(cause)) throw cause;
+      throw new SseError('SSE_ERR_BUS_UNAVAILABLE', 'the bus could not join the topic; see cause', { cause });
     }
   }
 

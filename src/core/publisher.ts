@@ -159,13 +159,20 @@ export class Publisher<Events extends EventMap = Record<string, unknown>> extend
   #start(): void | Promise<void> {
     if (this.#isStarted) return this.#started;
     this.#isStarted = true;
-    const started = this.#bus.start({
-      // It has joined nothing; a bus may deliver all the same.
-      deliver: () => {},
-      lost: () => {},
-      status: (status) => this.#diagnostics.emit('busStatus', status),
-      error: (error) => this.#diagnostics.report(error, 'bus'),
-    });
+    let started: void | Promise<void>;
+    try {
+      started = this.#bus.start({
+        // It has joined nothing; a bus may deliver all the same.
+        deliver: () => {},
+        lost: () => {},
+        status: (status) => this.#diagnostics.emit('busStatus', status),
+        error: (error) => this.#diagnostics.report(error, 'bus'),
+      });
+    } catch (error) {
+      // As for one that rejects.
+      this.#isStarted = false;
+      throw error;
+    }
     if (!isThenable(started)) return undefined;
     this.#started = started.then(
       () => {

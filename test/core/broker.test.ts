@@ -244,7 +244,7 @@ test('a topic that the bus cannot join is refused and taken away again: no topic
   }
   bus.fail('join', new Error('no'));
   const [refused] = await Promise.all([broker.subscribe(clientId, 'x').catch((error) => error), bus.settle()]);
-  expect(refused).toMatchObject({ message: 'no' });
+  expect(refused).toMatchObject({ code: 'SSE_ERR_BUS_UNAVAILABLE', retryable: true, cause: new Error('no') });
   expect(broker.getClient(clientId)!.topics).toEqual([]);
   expect(sink.isDestroyed).toBe(false);
   const [again] = await Promise.all([broker.subscribe(clientId, 'x'), bus.settle()]);
@@ -276,6 +276,15 @@ test('a reason that is no string ends nobody', async () => {
   }
   expect(sink.isEnded).toBe(false);
   expect(broker.getStats()).toMatchObject({ totalClients: 1, ending: 0 });
+});
+
+test('a misspelt tenant of disconnectUser ends nobody', async () => {
+  const broker = makeBroker();
+  const { sink } = join(broker, { identity: { userId: 'ann', tenantId: 'acme' } });
+  for (const options of [{ tenant: 'other' }, 'other'] as never[]) {
+    await expect(broker.disconnectUser('ann', options)).rejects.toMatchObject({ code: 'SSE_ERR_INVALID_OPTION' });
+  }
+  expect(sink.isEnded).toBe(false);
 });
 
 test('an overflow names the client, the policy and the limit once, until it has caught up; every drop is counted', async () => {

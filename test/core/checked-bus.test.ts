@@ -102,6 +102,20 @@ for (const [name, event] of Object.entries(rubbish)) {
   });
 }
 
+test('how urgent an event is, and its tag, come through', async () => {
+  const { broker, receiver } = setUp();
+  const sink = StrictSink.forTest(1);
+  broker.connect({ sink });
+  const more: Partial<BusEvent>[] = [{}, { priority: 2 }, { tag: '~x' }];
+  for (const [n, rest] of more.entries()) {
+    receiver.deliver({ ...good, id: `e-${n + 1}`, sequence: n + 1, data: String(n), ...rest });
+  }
+  await turn();
+  sink.drain();
+  expect(sink.all('n')).toEqual([1, 0, 2]);
+  expect(sink.read().lastEventId).toBe('e-3~x');
+});
+
 test('any rubbish at all: the stream stays whole and the process lives', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(fc.anything({ withNullPrototype: true })), fc.anything(), async (events, odd) => {

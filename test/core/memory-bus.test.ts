@@ -6,6 +6,7 @@ import { EVENT_ID } from '../../src/core/bus.js';
 import type { BusEvent, OutgoingEvent } from '../../src/core/event.js';
 import { MemoryBus, type MemoryBusOptions } from '../../src/core/memory-bus.js';
 import { anyText } from '../support/any-text.js';
+import { collectGarbage } from '../support/garbage.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 const KEYS = ['e::', 'u::ann', 'u::bob', 't::a', 't:acme:a'] as const;
@@ -289,6 +290,18 @@ test('with more keys than are remembered nobody can know: then a gap is told, ne
   // Of the recent ones it is still known exactly.
   expect(read(bus, ['u::259000'], idOf(bus, 259_500)).loss).toBeUndefined();
   expect(bus.status().details).toMatchObject({ historyKeys: 0 });
+});
+
+test('what has come last counts for the bytes of history too, however large it is', async () => {
+  const bus = new MemoryBus({ historySize: 1_000, historyBytes: 1_000_000 });
+  await collectGarbage();
+  const before = process.memoryUsage().heapUsed;
+  for (let n = 0; n < 100; n++) {
+    bus.publish(outgoing('e::', Buffer.alloc(500_000, `${n} `).toString('latin1')));
+  }
+  await collectGarbage();
+  expect((process.memoryUsage().heapUsed - before) / 1e6).toBeLessThan(10);
+  expect(bus.status().details).toMatchObject({ historyEvents: 1 });
 });
 
 test('an event larger than all of history is not kept, and is told', () => {

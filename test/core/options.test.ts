@@ -170,6 +170,7 @@ test.each([
   { heartbeatInterval: 0, clientTimeout: 1 },
   { clientTimeout: 60_000, heartbeatInterval: 30_000 },
   { flush: 'adaptive', maxFlushDelay: 1 },
+  { nodeTimeout: 100, nodeAnswerTimeout: 1, nodeName: 'x'.repeat(256) },
   { historySize: 0, historyTtl: 5, historyBytes: 0 },
   { clientBufferSize: 0, clientBufferBytes: 0, maxEventBytes: 0, maxReplayEvents: 0, maxTopicsPerClient: 0 },
   { bus: new MemoryBus({ historySize: 5 }) },

@@ -5,6 +5,10 @@ import { runProgram } from '../support/program.js';
 import { quiet, SharedHub } from '../support/shared-bus.js';
 import { Nodes } from './cluster/nodes.js';
 
+function raise(): never {
+  throw new Error('no at once');
+}
+
 async function setUp(options: Partial<PublisherOptions> = {}) {
   const nodes = new Nodes();
   const [a, b] = [await nodes.add(), await nodes.add()];
@@ -67,8 +71,12 @@ test('a bus that is down rejects, retryably, and is used again when it is up', a
 test('a bus that cannot start is started again by the next call', async () => {
   const { port, publisher } = await setUp();
   const start = port.start.bind(port);
-  port.start = () => Promise.reject(new Error('no'));
-  await expect(publisher.broadcast('n', 1)).rejects.toMatchObject({ code: 'SSE_ERR_BUS_UNAVAILABLE' });
+  for (const failing of [() => Promise.reject(new Error('no')), raise]) {
+    port.start = failing;
+    await expect(publisher.broadcast('n', 1)).rejects.toMatchObject({ code: 'SSE_ERR_BUS_UNAVAILABLE' });
+  }
+  // Not sent through a bus that was never started.
+  await expect(publisher.broadcast('n', 1)).rejects.toMatchObject({ cause: new Error('no at once') });
   port.start = start;
   await publisher.broadcast('n', 1);
 });
@@ -84,6 +92,17 @@ test('close closes the bus once, and nothing can be sent after it', async () => 
   expect(closed).toBe(1);
   await expect(publisher.broadcast('n', 2)).rejects.toMatchObject({ code: 'SSE_ERR_BROKER_CLOSED' });
   expect(errors).toEqual(['publish SSE_ERR_BROKER_CLOSED']);
+});
+
+test('close is through when the bus is; one that cannot close is told', async () => {
+  const { port, publisher, errors } = await setUp();
+  await publisher.broadcast('n', 1);
+  port.close = (async () => {
+    await quiet();
+    throw new Error('no');
+  }) as never;
+  await publisher.close();
+  expect(errors).toEqual(['bus SSE_ERR_BUS_UNAVAILABLE']);
 });
 
 test('a publisher that never sent anything starts nothing, and closes nothing', async () => {

@@ -139,3 +139,15 @@ test('what left the queue is let go of', async () => {
   while (queue.shift() !== undefined);
   expect(await stillHeld(references)).toBeLessThan(5);
 });
+
+test('ids are plain again once everything that was overtaken has gone out', () => {
+  const queue = new Queue(0, 0, { frames: 0, bytes: 0 });
+  queue.lastId = 'q-0';
+  const frames = [frameWith(1, 0), frameWith(1, 0), frameWith(1, 0), frameWith(1, 0)];
+  Object.assign(frames[2]!.source!, { priority: 2 });
+  for (const frame of frames.slice(0, 3)) queue.push(frame);
+  const ids = queue.take(1_000, 0)!.frames.map(({ lastId }) => lastId);
+  expect(ids.every((id) => id.includes('~o'))).toBe(true);
+  queue.push(frames[3]!);
+  expect(queue.take(1_000, 0)!.lastId).toBe(frames[3]!.source!.id);
+});

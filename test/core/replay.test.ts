@@ -59,6 +59,32 @@ test('what is sent to a client right after connect() reaches it: it waits until 
   sink.check();
 });
 
+test('a bus that joins at once and tells its head later: what comes meanwhile is held for a new client', async () => {
+  const bus = new MemoryBus();
+  let tell = (): void => {};
+  const told = new Promise<void>((resolve) => {
+    tell = resolve;
+  });
+  const headNow = bus.head.bind(bus);
+  Object.assign(bus, {
+    head: () => {
+      const head = headNow();
+      return told.then(() => head);
+    },
+  });
+  const broker = makeBroker({ bus });
+  await broker.broadcast('n', '1');
+  const sink = StrictSink.forTest();
+  broker.connect({ sink });
+  await broker.broadcast('n', '2');
+  await turn();
+  expect(sink.writes).toEqual([]);
+  tell();
+  await turn();
+  expect(seen(sink)).toEqual(['connected', 2]);
+  sink.check();
+});
+
 test('more arrives while the replay waits for its answer than is held: history is read again, and nothing is missing', async () => {
   const { bus, broker } = lateBroker();
   await Promise.all([broker.start(), bus.settle()]);
@@ -102,6 +128,25 @@ test('a new client begins at the head: what arrives of the time before is left o
   await turn();
   expect(seen(sink)).toEqual(['connected', 4, 5]);
   expect(seen(there)).toEqual(['connected', 1, 2, 3, 5]);
+});
+
+test('what arrives in the turn of the answer, for many and for this client alone, keeps its order', async () => {
+  const { bus, broker } = lateBroker();
+  await Promise.all([broker.start(), bus.settle()]);
+  broker.connect({ sink: StrictSink.forTest() });
+  await settled(bus);
+  const sink = StrictSink.forTest();
+  const clientId = broker.connect({ sink });
+  while (!bus.joined.has(`c::${clientId}`)) await bus.serve('join');
+  await bus.serve('head', false);
+  for (const [i, key] of ['e::', `c::${clientId}`, 'e::'].entries()) {
+    bus.publishElsewhere({ key, event: 'n', data: String(i + 1), json: false, timestamp: 0, expiresAt: 0 });
+  }
+  bus.deliver();
+  await bus.serve('head');
+  await turn();
+  expect(seen(sink)).toEqual(['connected', 1, 2, 3]);
+  sink.check();
 });
 
 test('an event that was read from history and then arrives late is not delivered twice', async () => {
@@ -210,6 +255,8 @@ test('what is sent to a client while its replay waits for a slow reader comes in
 test('a bus that fails to join, to tell its head or to read ends that client only, and the process lives', async () => {
   for (const kind of ['join', 'head', 'read'] as const) {
     const { bus, broker } = lateBroker();
+    const origins: string[] = [];
+    broker.on('error', (_, origin) => origins.push(origin));
     await Promise.all([broker.start(), bus.settle()]);
     const [failing, next] = [StrictSink.forTest(), StrictSink.forTest()];
     const error = new Error(`no ${kind}`);
@@ -218,6 +265,7 @@ test('a bus that fails to join, to tell its head or to read ends that client onl
     await settled(bus);
     expect(failing.isEnded, kind).toBe(true);
     expect(broker.reported.map(({ cause }) => cause)).toContain(error);
+    expect(origins, kind).toEqual([kind === 'join' ? 'bus' : 'replay']);
     failing.close();
     broker.connect({ sink: next });
     await settled(bus);
@@ -317,6 +365,24 @@ test('a new client whose bus takes for ever holds a bounded number of frames, an
   expect(rest.length).toBeLessThanOrEqual(256);
   expect(rest).toEqual(Array.from({ length: rest.length }, (_, i) => numberOf(resumedFrom!) + 1 + i));
   expect(rest.at(-1)).toBe(600);
+});
+
+test('a new client to which more is sent alone than is held for it is told so', async () => {
+  const { bus, broker } = lateBroker();
+  await Promise.all([broker.start(), bus.settle()]);
+  const sink = StrictSink.forTest();
+  const clientId = broker.connect({ sink });
+  while (!bus.joined.has(`c::${clientId}`)) await bus.serve('join');
+  for (let i = 0; i < 300; i++) {
+    const event = { key: `c::${clientId}`, event: 'n', data: String(i + 1), json: false, timestamp: 0, expiresAt: 0 };
+    bus.publishElsewhere(event);
+  }
+  bus.deliver();
+  await turn();
+  await settled(bus);
+  expect(seen(sink)).toEqual(['connected', 'gap', ...Array.from({ length: 256 }, (_, i) => i + 1)]);
+  expect(sink.all<Gap>('gap')).toMatchObject([{ reason: 'overflow' }]);
+  expect(broker.getStats()).toMatchObject({ dropped: 44, gaps: 1 });
 });
 
 test('a loss in the middle of a replay is told with what the client has by then', async () => {

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
+import { resolveCloseOptions } from '../../src/core/shutdown.js';
 import { Broker, type BrokerOptions, type ConnectRequest, MemoryBus } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
 import { LateBus } from '../support/late-bus.js';
+import { runProgram } from '../support/program.js';
 import { StrictSink } from '../support/strict-sink.js';
 import { until } from '../support/until.js';
 
@@ -129,6 +131,10 @@ test('timeoutMs 0 cuts at once', async () => {
   expect(sinks.map(({ isDestroyed }) => isDestroyed)).toEqual([true, true]);
 });
 
+test('without options: five seconds for the streams to end, and for their clients to be spread over', () => {
+  expect(resolveCloseOptions({})).toEqual({ timeoutMs: 5_000, reconnectWithinMs: 5_000 });
+});
+
 test('nonsense is refused, and the broker can still be closed', async () => {
   const broker = makeBroker();
   for (const options of [
@@ -233,6 +239,17 @@ test.each([
   expect(broker.reported).toMatchObject(reported);
 });
 
+test('the bus is closed when all streams have ended, and not before', async () => {
+  let ending = -1;
+  const { closed: _, ...options } = closingBus(() => {
+    ending = broker.getStats().ending;
+  });
+  const broker = makeBroker(options);
+  join(broker, new StalledSink());
+  expect(await broker.close({ timeoutMs: 50 })).toEqual({ ended: 0, cut: 1 });
+  expect(ending).toBe(0);
+});
+
 test('a bus that takes for ever to close does not keep the process', async () => {
   const { closed: _, ...options } = closingBus(() => new Promise(() => {}));
   const broker = new Broker(options);
@@ -262,10 +279,23 @@ test('leaves no timer behind', async () => {
   await until(() => timers() <= before, 'the timers to be gone');
 });
 
+test('a process whose broker is closed ends, however long that might have taken', async () => {
+  const { code, stdout, stderr } = await runProgram(`
+    import { Broker, MemoryBus } from './sse-broker.js';
+    for (const isShared of [false, true]) {
+      const broker = new Broker({ bus: Object.assign(new MemoryBus(), { isShared }) });
+      await broker.broadcast('n', 1);
+      await broker.close({ timeoutMs: 60_000 });
+    }
+    console.log('closed');
+  `);
+  expect([code, stdout, stderr]).toEqual([0, 'closed\n', '']);
+});
+
 test('"await using" closes', async () => {
   const broker = makeBroker();
   const sink = join(broker, new ReadingSink());
   await broker[Symbol.asyncDispose]();
   expect(sink.isEnded).toBe(true);
-  expect(broker.getStats().isRunning).toBe(false);
+  expect(broker.getStats()).toMatchObject({ isRunning: false, ending: 0 });
 });

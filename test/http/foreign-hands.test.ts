@@ -55,6 +55,16 @@ describe.each<[string, HandlerOptions]>([
   },
 );
 
+test('a write that the system refuses is the end of the connection, and nothing is left of its client', async () => {
+  const { broker, res } = await opened();
+  const { socket } = res;
+  socket!._write = (_chunk, _encoding, callback) => callback(new Error('EPIPE'));
+  await broker.broadcast('note', 1);
+  await until(() => broker.getStats().totalClients === 0, 'the client to be gone');
+  expect(socket!.destroyed).toBe(true);
+  expect(broker.getStats()).toMatchObject({ ending: 0, queuedFrames: 0 });
+});
+
 test('a response with a `stream` of the application on it is still one of HTTP/1', async () => {
   const broker = makeBroker();
   const handler = createHandler(broker);

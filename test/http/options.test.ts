@@ -1,8 +1,19 @@
 import { describe, expect, test } from 'vitest';
+import { resolveHandlerOptions } from '../../src/http/options.js';
 import { createFetchHandler, createHandler, type HandlerOptions } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
 
 const HANDLERS = [createHandler, createFetchHandler] as ((broker: unknown, options?: unknown) => unknown)[];
+
+test('without options callbacks have ten seconds, and nothing is added to what is answered', () => {
+  const { authenticationTimeout, compression, headers, cors } = resolveHandlerOptions({});
+  expect({ authenticationTimeout, compression, headers }).toEqual({
+    authenticationTimeout: 10_000,
+    compression: undefined,
+    headers: {},
+  });
+  expect(cors({ headers: { origin: 'https://app.example' } }, true)).toEqual({});
+});
 
 describe('nonsense throws at construction and names the option', () => {
   test.each<[string, unknown, RegExp]>([

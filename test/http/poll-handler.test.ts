@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest';
+import { waitOf } from '../../src/http/poll.js';
 import {
   Broker,
   type BrokerOptions,
@@ -7,6 +8,7 @@ import {
   queryAuthenticator,
   queryTopicResolver,
 } from '../../src/index.js';
+import { makeBroker } from '../support/broker.js';
 import { serve } from '../support/server.js';
 import { until } from '../support/until.js';
 
@@ -66,10 +68,33 @@ test('a waiting poll is answered by the first turn that brings something, with a
   await until(() => broker.getStats().totalClients === 0);
 });
 
+test('the handler is through when the request is answered', async () => {
+  const broker = makeBroker();
+  const handler = createPollHandler(broker);
+  const answered: boolean[] = [];
+  const { url } = await serve((req, res) => handler(req, res).then(() => answered.push(res.writableEnded)));
+  await (await fetch(`${url}/poll?wait=20`)).text();
+  await until(() => answered.length > 0, 'the handler');
+  expect(answered).toEqual([true]);
+});
+
 test('a poll that waits in vain gets an empty list and a cursor', async () => {
   const { broker, poll } = await start();
   const id = await broker.broadcast('e', 1);
   expect(await poll('user_id=ann&wait=30')).toEqual({ events: [], lastEventId: id });
+});
+
+test.each([
+  ['', 0],
+  ['wait=0', 0],
+  ['wait=-1', 0],
+  ['wait=Infinity', 0],
+  ['wait=soon', 0],
+  ['wait=0.5', 0.5],
+  ['wait=55000', 55_000],
+  ['wait=55001', 55_000],
+])('how long a poll may wait: %s', (query, ms) => {
+  expect(waitOf({ url: `/poll?${query}`, headers: {} })).toBe(ms);
 });
 
 test('what cannot be served is told as a gap', async () => {
@@ -108,11 +133,27 @@ test('a client thousands of events behind gets them in several answers, each onc
     if (answer.events.length === 0) break;
     polls++;
     expect(answer.gap).toBeUndefined();
+    expect(answer.events.length).toBeLessThan(1_200);
     seen.push(...answer.events.map(({ data }) => data));
     lastEventId = answer.lastEventId;
   }
   expect(seen).toEqual(Array.from({ length: 3_500 }, (_, n) => n));
   expect(polls).toBeGreaterThan(1);
+});
+
+test('an answer holds about a megabyte, or one event', async () => {
+  const { broker, poll } = await start({ maxEventBytes: 0 });
+  const { lastEventId } = await poll('user_id=ann');
+  for (let n = 0; n < 40; n++) void broker.broadcast('e', 'x'.repeat(100_000));
+  const { events, lastEventId: next } = await poll(`user_id=ann&lastEventId=${lastEventId}`);
+  expect(events.length).toBeGreaterThanOrEqual(10);
+  expect(events.length).toBeLessThan(20);
+  const id = await broker.broadcast('e', 'x'.repeat(3_000_000));
+  let cursor = next;
+  for (let polls = 0; cursor !== id && polls < 10; polls++) {
+    ({ lastEventId: cursor } = await poll(`user_id=ann&lastEventId=${cursor}`));
+  }
+  expect(cursor).toBe(id);
 });
 
 test('the same refusals as a stream: method, Accept, authentication, limits', async () => {

@@ -1,5 +1,7 @@
 /** What a client that reads nothing holds while it resumes is bounded in bytes, however large the events are. */
 import { expect, test } from 'vitest';
+import { frameOf } from '../../src/core/frame.js';
+import { HeldFrames } from '../../src/core/held-frames.js';
 import { MemoryBus, type ReadRequest, type ReadResult } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
 import { collectGarbage } from '../support/garbage.js';
@@ -62,6 +64,30 @@ test('what is sent to it alone is in no history: beyond the bytes of its buffer 
   expect(sink.all('gap')).toMatchObject([{ reason: 'overflow' }]);
   expect(broker.getStats()).toMatchObject({ dropped: 5, gaps: 1 });
 });
+
+for (const [whose, key] of [
+  ['everybody', 'e::'],
+  ['it alone', 'c::one'],
+]) {
+  test(`what is sent to ${whose} is held as long as it fits, to the byte and to the frame`, () => {
+    const event = { key: key!, event: 'n', data: '1', json: true, timestamp: 0, expiresAt: 0, id: 'x-1', sequence: 1 };
+    const { bytes } = frameOf({ ...event });
+    for (const [maxBytes, fits] of [
+      [3 * bytes, 3],
+      [3 * bytes - 1, 2],
+      [0, 256],
+    ] as const) {
+      let dropped = 0;
+      const held = new HeldFrames(maxBytes, (events) => {
+        dropped += events;
+      });
+      for (let n = 0; n < fits; n++) held.hold(frameOf({ ...event }));
+      expect({ dropped, hasLetGo: held.hasLetGo }).toEqual({ dropped: 0, hasLetGo: false });
+      held.hold(frameOf({ ...event }));
+      expect(dropped > 0 || held.hasLetGo).toBe(true);
+    }
+  });
+}
 
 test('one event that is larger than its buffer is held all the same', async () => {
   const { broker, sink, clientId } = await standing(100_000);

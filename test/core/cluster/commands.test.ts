@@ -155,6 +155,46 @@ test('a node that has just started waits until it knows the others, before it sa
   expect(await asked).toBe(true);
 });
 
+test('a node that the bus does not let join tries again; until then others cannot be asked', async () => {
+  const nodes = new Nodes();
+  const a = await nodes.add();
+  const client = a.connect({});
+  const b = nodes.make();
+  b.port.isCut = true;
+  await b.broker.start();
+  const asked = Promise.allSettled([b.broker.disconnect(client.id)]);
+  await nodes.pass(600);
+  expect(await asked).toMatchObject([{ reason: { code: 'SSE_ERR_BUS_UNAVAILABLE', retryable: true } }]);
+  expect(b.errors).toContain('SSE_ERR_BUS_UNAVAILABLE');
+  b.port.isCut = false;
+  await nodes.pass(2_000);
+  expect(a.nodes).toEqual(['+n1']);
+  expect(await b.broker.disconnect(client.id)).toBe(true);
+});
+
+test('what is asked when the broker closes is not waited for', async () => {
+  const { nodes, a, b } = await three({ nodeAnswerTimeout: 60_000 });
+  const client = b.connect({});
+  await nodes.pass(100);
+  b.port.isPaused = true;
+  const asked = Promise.allSettled([a.broker.subscribe(client.id, 'news')]);
+  await quiet();
+  await a.broker.close();
+  expect(await asked).toMatchObject([{ reason: { code: 'SSE_ERR_BROKER_CLOSED' } }]);
+});
+
+test('a topic that the bus cannot join on the other node is refused here, as it would be there', async () => {
+  const { nodes, a, b } = await three();
+  const client = b.connect({});
+  await nodes.pass(100);
+  b.port.join = () => Promise.reject(new Error('no'));
+  await expect(a.broker.subscribe(client.id, 'news')).rejects.toMatchObject({
+    code: 'SSE_ERR_BUS_UNAVAILABLE',
+    retryable: true,
+  });
+  expect(b.broker.getClient(client.id)!.topics).toEqual([]);
+});
+
 test('what is asked in a sync bus of nobody else is answered at once', async () => {
   const nodes = new Nodes();
   const a = await nodes.add();

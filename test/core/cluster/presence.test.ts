@@ -4,6 +4,7 @@ import { presenceOf } from '../../../src/core/presence.js';
 import { PresenceDirectory } from '../../../src/core/presence-directory.js';
 import { Broker } from '../../../src/index.js';
 import { makeBroker } from '../../support/broker.js';
+import { collectGarbage } from '../../support/garbage.js';
 import { ManualClock } from '../../support/manual-clock.js';
 import { quiet } from '../../support/shared-bus.js';
 import { StrictSink } from '../../support/strict-sink.js';
@@ -218,6 +219,25 @@ test('a delta that was lost is noticed by the next beat', async () => {
   await nodes.pass(1_200);
   expect(a.users()).toEqual(['alice']);
   expect(a.told).toEqual(['+alice']);
+});
+
+test('more changes at once than are told one by one, and a client id that is used again: the others ask for everything', async () => {
+  const nodes = new Nodes();
+  const ids = { next: 0, again: '' };
+  const createId = () => ids.again || `c${ids.next++}`;
+  const [a, b] = [await nodes.add(), await nodes.add({ createId })];
+  for (let n = 0; n <= 10_000; n++) b.connect({ userId: `user-${n}` });
+  await nodes.pass(2_500);
+  expect(a.broker.presence.count()).toBe(10_001);
+  ids.again = 'same';
+  const old = b.connect({ userId: 'alice' });
+  await nodes.pass(200);
+  old.sink.close();
+  b.connect({ userId: 'bob' });
+  await nodes.pass(2_500);
+  expect(a.broker.presence.isOnline('alice')).toBe(false);
+  expect(a.broker.presence.connections('bob')).toHaveLength(1);
+  expect(a.broker.presence.count()).toBe(10_002);
 });
 
 test('parts of a snapshot that are lost are asked for again, and what comes meanwhile is in it', async () => {
@@ -455,6 +475,24 @@ test('100 000 users: no question scans them', async () => {
   expect(performance.now() - startedAt).toBeLessThan(5_000);
 });
 
+test('users and tenants that come and go leave nothing behind', async () => {
+  let now = 0;
+  const host = { now: () => now, joined: () => {}, left: () => {}, leaving: () => {} };
+  const directory = new PresenceDirectory(host, 0, 0);
+  await collectGarbage();
+  const before = process.memoryUsage().heapUsed;
+  for (let n = 0; n < 100_000; n++) {
+    const connection = { clientId: `c${n}`, nodeId: 'node', userId: `user-${n}`, tenantId: `tenant-${n}` };
+    directory.add({ ...connection, sessionId: undefined, connectedAt: 0 });
+    directory.remove('node', `c${n}`);
+    now += 200;
+    directory.sweep();
+  }
+  await collectGarbage();
+  expect(directory.count(undefined)).toBe(0);
+  expect((process.memoryUsage().heapUsed - before) / 1e6).toBeLessThan(5);
+});
+
 test('with a bus of this process presence is that of this process, and costs nothing until somebody asks', async () => {
   const clock = new ManualClock();
   const broker = makeBroker({ clock, presenceGrace: 1_000, heartbeatInterval: 0, clientTimeout: 0 });
@@ -480,6 +518,25 @@ test('with a bus of this process presence is that of this process, and costs not
   expect(clock.timers).toBe(timers);
   expect(broker.getClusterStats()).toMatchObject({ totalNodes: 1, totalClients: 1, totalUsers: 1 });
 });
+
+for (const [how, method] of [
+  ['a listener', 'on'],
+  ['one of the next only', 'once'],
+] as const) {
+  test(`with a bus of this process ${how} is told who comes and goes, also where nobody has looked`, () => {
+    const clock = new ManualClock();
+    const broker = makeBroker({ clock, presenceGrace: 0 });
+    const told: string[] = [];
+    const first = StrictSink.forTest();
+    broker.connect({ sink: first, identity: { userId: 'ann' } });
+    broker[method]('userLeft', ({ userId }) => told.push(`-${userId}`));
+    broker[method]('userJoined', ({ userId }) => told.push(`+${userId}`));
+    broker.connect({ sink: StrictSink.forTest(), identity: { userId: 'bob' } });
+    first.close();
+    clock.advance(200);
+    expect(told).toEqual(['+bob', '-ann']);
+  });
+}
 
 test('a listener that ends the stream it is told of leaves nothing behind', async () => {
   const broker = new Broker();
