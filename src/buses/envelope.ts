@@ -13,7 +13,7 @@
  */
 import { EVENT_ID, EVENT_TAG } from '../core/bus.js';
 import { isSseError, SseError, shown } from '../core/errors.js';
-import { type BusEvent, checkEventName, type OutgoingEvent, type PriorityLevel } from '../core/event.js';
+import { type BusEvent, checkEventName, marked, type OutgoingEvent, type PriorityLevel } from '../core/event.js';
 
 /** The version of the text. A node that meets another one drops the event: mixed versions are told, not guessed at. */
 const VERSION = '1';
@@ -94,7 +94,7 @@ function decoded(text: unknown, { key, sequence, id }: Place): BusEvent {
     expiresAt: numberOf(text.slice(first + 1, second), 'expiresAt'),
     frame: undefined,
   };
-  return mark === undefined ? event : { ...event, priority: mark.priority, tag: mark.tag };
+  return marked(event, mark?.priority, mark?.tag);
 }
 
 /** Priority and tag, and where the header goes on. */

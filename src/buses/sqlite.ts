@@ -11,7 +11,7 @@
 import type { Bus, BusReceiver, BusStatus, Head, ReadRequest, ReadResult } from '../core/bus.js';
 import type { Clock } from '../core/clock.js';
 import { SseError } from '../core/errors.js';
-import type { BusEvent, OutgoingEvent } from '../core/event.js';
+import { type BusEvent, marked, type OutgoingEvent } from '../core/event.js';
 import { EventCache } from '../core/event-cache.js';
 import { isLiveOnly } from '../core/topic.js';
 import {
@@ -293,7 +293,7 @@ export class SqliteBus implements Bus {
     const { key: name, event, data, json, timestamp, expiresAt, priority, tag } = outgoing;
     const id = this.#ids.next(sequence);
     const plain: BusEvent = { id, sequence, key: name, event, data, json, timestamp, expiresAt, frame: undefined };
-    const delivered = priority === undefined && tag === undefined ? plain : { ...plain, priority, tag };
+    const delivered = marked(plain, priority, tag);
     if (!isLiveOnly(name)) {
       this.#retention!.add(name, keyId, sequence, expiresAt);
       this.#cache.set(delivered);

@@ -19,7 +19,7 @@ import {
 } from './bus.js';
 import { isThenable } from './diagnostics.js';
 import { isSseError, SseError, shown } from './errors.js';
-import { type BusEvent, checkEventName, type OutgoingEvent, RESERVED_EVENT_NAMES } from './event.js';
+import { type BusEvent, checkEventName, marked, type OutgoingEvent, RESERVED_EVENT_NAMES } from './event.js';
 import { Frame } from './frame.js';
 
 /** Longest channel key, in UTF-16 units: a kind, a percent-encoded tenant and a name, each of at most 256. */
@@ -53,8 +53,7 @@ export class CheckedBus implements Bus {
         // A copy, in the one shape that the rest of the broker knows; `frame` is the broker's own.
         const { id, sequence, key, event: name, data, json, timestamp, expiresAt, priority, tag } = event;
         const copy = { key, event: name, data, json, timestamp, expiresAt, id, sequence, frame: undefined };
-        const isPlain = priority === undefined && tag === undefined;
-        this.#safely(() => receiver.deliver(isPlain ? copy : { ...copy, priority, tag }));
+        this.#safely(() => receiver.deliver(marked(copy, priority, tag)));
       },
       lost: (loss) => this.#safely(() => receiver.lost(checkedLoss(loss))),
       status: (status) => this.#safely(() => receiver.status(status)),

@@ -38,8 +38,8 @@ function deflated(encoded: Encoded): Deflated {
 }
 
 function deflate(text: Buffer): Deflated {
-  const bytes = chunked(deflateRawSync(text, OPTIONS));
-  return { ...bytes, crc: crc32(text), shift: powerOfX(text.length * 8), bytes: text.length };
+  const { chunk, payload } = chunked(deflateRawSync(text, OPTIONS));
+  return { chunk, payload, crc: crc32(text), shift: powerOfX(text.length * 8), bytes: text.length };
 }
 
 function join(blocks: readonly Deflated[]): Deflated {
@@ -51,7 +51,8 @@ function join(blocks: readonly Deflated[]): Deflated {
     shift = multiply(block.shift, shift);
     bytes += block.bytes;
   }
-  return { ...chunked(Buffer.concat(blocks.map(({ payload }) => payload))), crc, shift, bytes };
+  const { chunk, payload } = chunked(Buffer.concat(blocks.map((block) => block.payload)));
+  return { chunk, payload, crc, shift, bytes };
 }
 
 /** Magic, deflate, no flags, no time, no extra flags, unknown system. */

@@ -4,7 +4,7 @@
  */
 import type { Client } from './client.js';
 import { SseError, shown } from './errors.js';
-import type { BusEvent } from './event.js';
+import { type BusEvent, marked } from './event.js';
 import { controlFrame, type Frame, frameOf, frameWithId } from './frame.js';
 import type { Mailbox, MailboxHost, MailboxProvider } from './mailbox.js';
 import type { Joined, Membership } from './membership.js';
@@ -124,8 +124,8 @@ export class Mailboxes {
       ...host,
       restore: ({ kind, name, tenantId, event, data, json, timestamp, expiresAt, priority, tag }) => {
         const key = keyOf(kind, name, tenantId);
-        const restored = { key, event, data, json, timestamp, expiresAt, id: '', sequence: 0, frame: undefined, tag };
-        return priority === 0 ? restored : { ...restored, priority };
+        const restored = { key, event, data, json, timestamp, expiresAt, id: '', sequence: 0, frame: undefined };
+        return marked(restored, priority === 0 ? undefined : priority, tag);
       },
       isKeepingUp: (clientId) => {
         const client = host.clientOf(clientId);

@@ -1,5 +1,5 @@
 /** The texts of a pack: joined in one Buffer, out of it again as events, and without what was dropped. */
-import type { BusEvent } from './event.js';
+import { type BusEvent, marked } from './event.js';
 import type { EventCache } from './event-cache.js';
 import {
   AFTER,
@@ -97,7 +97,7 @@ export function unpack(
     frame: undefined,
   };
   const extra = extras?.get(slot);
-  return extra === undefined ? event : { ...event, ...extra };
+  return extra === undefined ? event : marked(event, extra.priority, extra.tag);
 }
 
 /** What is left in a pack as objects, those of `cache` where it has them, and how many characters of text that is. */

@@ -8,6 +8,7 @@ import {
   checkPriority,
   checkTimestamp,
   checkTtl,
+  marked,
   type OutgoingEvent,
   type PublishOptions,
   serializeData,
@@ -139,7 +140,7 @@ export class Publishing {
     };
     // Most events have none, and are of one shape.
     const priority = options?.priority === undefined ? 0 : checkPriority(options.priority);
-    return priority === 0 ? prepared : { ...prepared, priority };
+    return priority === 0 ? prepared : marked(prepared, priority, undefined);
   }
 
   #checkedKey(kind: AudienceKind, name: string, tenantId: string | undefined): string {

@@ -73,7 +73,20 @@ export class Round {
   }
 
   #frameOf(waiting: WaitingEvent): Frame {
-    const event = { ...waiting, id: this.#base, key: clientKey(this.#client.id), sequence: 0, frame: undefined };
+    const { event: name, data, json, timestamp, expiresAt, tag } = waiting;
+    const key = clientKey(this.#client.id);
+    const event = {
+      key,
+      event: name,
+      data,
+      json,
+      timestamp,
+      expiresAt,
+      id: this.#base,
+      sequence: 0,
+      frame: undefined,
+      tag,
+    };
     const frame = this.#base === '' ? withoutId(event) : frameOf(event);
     frame.isForOne = true;
     return frame;

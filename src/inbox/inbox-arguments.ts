@@ -17,9 +17,10 @@ export const PENDING_OPTIONS: readonly string[] = [...TENANT_OPTIONS, 'after', '
 
 /** What a store calls those whom the broker calls otherwise. */
 export const RECEIVER_TYPES = { user: 'user', topic: 'group', everybody: 'everybody' } as const;
+export type ReceiverKind = keyof typeof RECEIVER_TYPES;
 
 /** @throws {SseError} `SSE_ERR_INVALID_OPTION` */
-export function addressOf(receiver: InboxReceiver): [kind: keyof typeof RECEIVER_TYPES, name: string] {
+export function addressOf(receiver: InboxReceiver): [kind: ReceiverKind, name: string] {
   const { userId, group, everybody } = Object(receiver) as Record<string, string> & { everybody?: unknown };
   const named = ['userId', 'group', 'everybody'].filter((kind) => kind in Object(receiver));
   // Of two, one would be left out without a word.

@@ -6,7 +6,7 @@
  * stream-mailbox.ts deliver to those who connect, unread.ts keeps counters right, relay.ts looks after what others left.
  */
 import { SseError, shown } from '../core/errors.js';
-import type { EventMap } from '../core/event.js';
+import type { BusEvent, EventMap } from '../core/event.js';
 import type { MailboxHost } from '../core/mailbox.js';
 import { checkOptionNames } from '../core/option-names.js';
 import { checkTenantId, checkTopic, checkUserId, topicsDisabled } from '../core/topic.js';
@@ -18,6 +18,7 @@ import {
   limitOf,
   PENDING_OPTIONS,
   RECEIVER_TYPES,
+  type ReceiverKind,
   selectionOf,
   TENANT_OPTIONS,
 } from './inbox-arguments.js';
@@ -107,7 +108,7 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     data: Events[Name],
     options?: InboxSendOptions,
   ): Promise<string> {
-    return this.#send({ userId }, event, data, options);
+    return this.#send('user', userId, event, data, options);
   }
 
   sendToGroup<Name extends keyof Events & string>(
@@ -116,7 +117,7 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     data: Events[Name],
     options?: InboxSendOptions,
   ): Promise<string> {
-    return this.#send({ group }, event, data, options);
+    return this.#send('topic', group, event, data, options);
   }
 
   broadcast<Name extends keyof Events & string>(
@@ -124,7 +125,7 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     data: Events[Name],
     options?: InboxSendOptions,
   ): Promise<string> {
-    return this.#send({ everybody: true }, event, data, options);
+    return this.#send('everybody', '', event, data, options);
   }
 
   async enqueue<Name extends keyof Events & string>(
@@ -134,7 +135,7 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     data: Events[Name],
     options: Omit<InboxSendOptions, 'persist' | 'dedupConflict'> = {},
   ): Promise<string> {
-    const message = this.#messageOf(receiver, event, data, options);
+    const message = this.#messageOf(...addressOf(receiver), event, data, options);
     if ((options as InboxSendOptions).persist === false) throw needsStore('enqueue');
     if ((options as InboxSendOptions).dedupConflict !== undefined) {
       // Duplicates are found when it is published, long after this.
@@ -309,16 +310,34 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     if (isStarted) await this.#relay.close();
   }
 
-  async #send(receiver: InboxReceiver, event: string, data: unknown, options: InboxSendOptions = {}): Promise<string> {
-    if (options?.persist === false) return this.#publishOnly(receiver, event, data, options);
-    const message = this.#messageOf(receiver, event, data, options);
-    const id = await this.#outbound.send(message);
-    if (options.dedupConflict === 'reject' && id !== message.eventId) checkSame(message, await this.#store.find(id));
+  /** No promise but the one that {@link Outbound} makes, in the usual case. */
+  #send(
+    kind: ReceiverKind,
+    name: string,
+    event: string,
+    data: unknown,
+    options: InboxSendOptions | undefined,
+  ): Promise<string> {
+    try {
+      if (options?.persist === false) return this.#publishOnly(kind, name, event, data, options);
+      const message = this.#messageOf(kind, name, event, data, options);
+      const sent = this.#outbound.send(message);
+      return options?.dedupConflict === 'reject' ? this.#compared(message, sent) : sent;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Rejects where what was sent is a duplicate of another message. */
+  async #compared(message: NewMessage, sent: Promise<string>): Promise<string> {
+    const id = await sent;
+    if (id !== message.eventId) checkSame(message, await this.#store.find(id));
     return id;
   }
 
   async #publishOnly(
-    receiver: InboxReceiver,
+    kind: ReceiverKind,
+    name: string,
     event: string,
     data: unknown,
     options: InboxSendOptions,
@@ -327,19 +346,33 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     if (options.dedupKey !== undefined) throw needsStore('dedupKey');
     if (this.#closing !== undefined) throw closed();
     const { ttl, priority, tenantId } = options;
-    return this.#host.publish(this.#host.prepare(...addressOf(receiver), event, data, { ttl, priority, tenantId }));
+    return this.#host.publish(this.#host.prepare(kind, name, event, data, { ttl, priority, tenantId }));
   }
 
   /** Checked like every event that the broker sends, and for what a store refuses. */
-  #messageOf(receiver: InboxReceiver, event: string, data: unknown, options: InboxSendOptions): NewMessage {
+  #messageOf(
+    kind: ReceiverKind,
+    name: string,
+    event: string,
+    data: unknown,
+    options: InboxSendOptions | undefined,
+  ): NewMessage {
     if (this.#closing !== undefined) throw closed();
-    checkSendOptions(options);
-    const { dedupKey, tenantId, ttl, priority } = options;
-    const [kind, name] = addressOf(receiver);
-    const checked = this.#host.prepare(kind, name, event, data, { ttl, priority, tenantId });
+    let checked: BusEvent;
+    let tenantId = '';
+    let dedupKey: string | undefined;
+    if (options === undefined) {
+      checked = this.#host.prepare(kind, name, event, data, undefined);
+    } else {
+      checkSendOptions(options);
+      const { ttl, priority } = options;
+      checked = this.#host.prepare(kind, name, event, data, { ttl, priority, tenantId: options.tenantId });
+      tenantId = options.tenantId ?? '';
+      dedupKey = options.dedupKey;
+    }
     const message: NewMessage = {
       eventId: newMessageId(),
-      receiver: { type: RECEIVER_TYPES[kind], name, tenantId: tenantId ?? '' },
+      receiver: { type: RECEIVER_TYPES[kind], name, tenantId },
       event,
       data: checked.data,
       json: checked.json,

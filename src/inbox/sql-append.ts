@@ -2,7 +2,14 @@
 
 import type { SqlDialect } from './sql-dialect.js';
 import { readersDue, rollUp } from './sql-direct.js';
-import { insertStatement, type MessageRow, messageColumns, outboxColumns, placeOf } from './sql-message.js';
+import {
+  insertPlain,
+  insertStatement,
+  type MessageRow,
+  messageColumns,
+  outboxColumns,
+  placeOf,
+} from './sql-message.js';
 import { SEQUENCE_ROW, type Tables } from './sql-schema.js';
 import { change, chunks, LIST_LIMIT, list, numberOf, type Statement, select, toStored, type Work } from './sql-work.js';
 import type { Appended, NewMessage } from './store.js';
@@ -34,19 +41,20 @@ export function* ensureNode({ dialect, t }: Context, node: string): Work<void> {
 export function* appendMessages(context: Context, messages: readonly NewMessage[], node: string): Work<Appended[]> {
   const first = (yield* takePositions(context, messages.length)) + 1;
   const mayRepeat = messages.some(({ receiver, dedupKey }) => receiver.type !== 'user' || dedupKey !== undefined);
-  // A number within a lane must not be given to what is not stored; else the usual case, no duplicates, needs no question.
-  const known = mayRepeat ? yield* findKnown(context, messages) : new Known();
   const rows: MessageRow[] = [];
-  const answers: Appended[] = messages.map((message, index) => {
-    const old = known.find(message);
-    if (old) return { ...old, isDuplicate: true };
-    const place = { eventId: message.eventId, position: first + index };
-    known.add(message, place);
+  const answers: Appended[] = [];
+  // A number within a lane must not be given to what is not stored; else the usual case, no duplicates, needs no question.
+  const known = mayRepeat ? yield* findKnown(context, messages) : undefined;
+  for (const message of messages) {
+    const old = known?.find(message);
+    const place = old ?? { eventId: message.eventId, position: first + answers.length };
+    answers.push({ eventId: place.eventId, position: place.position, isDuplicate: old !== undefined });
+    if (old !== undefined) continue;
+    known?.add(message, place);
     rows.push({ message, position: place.position, node });
-    return { eventId: place.eventId, position: place.position, isDuplicate: false };
-  });
+  }
   if (mayRepeat) yield* numberLanes(context, rows);
-  const inserted = yield* insertRows(context, rows);
+  const inserted = yield* insertRows(context, rows, !mayRepeat);
   if (inserted < rows.length) {
     // Only where no question was asked: some ids were there already.
     const there = yield* findKnown(context, messages);
@@ -153,9 +161,14 @@ function* numberLanes({ dialect, t }: Context, rows: MessageRow[]): Work<void> {
   }
 }
 
-function* insertRows({ dialect, t }: Context, rows: readonly MessageRow[]): Work<number> {
+/** `isPlain`: they are to users, with nothing but their ids to be known by, and their positions follow each other. */
+function* insertRows({ dialect, t }: Context, rows: readonly MessageRow[], isPlain: boolean): Work<number> {
   let inserted = 0;
-  const statements = insertStatement(t.message, dialect.insertIgnore, dialect.ignoreConflict, messageColumns, rows);
+  const { insertIgnore: insert, ignoreConflict: conflict, hasValuesTable } = dialect;
+  const statements =
+    isPlain && hasValuesTable
+      ? insertPlain(t.message, insert, conflict, rows)
+      : insertStatement(t.message, insert, conflict, messageColumns, rows);
   for (const statement of statements) inserted += (yield statement).changes;
   return inserted;
 }

@@ -21,6 +21,9 @@ import type { DeviceMove, Reader } from './store.js';
 /** Devices, and readers' tenants, in one statement: few different ones, and the largest first. */
 const AT_ONCE = [16, 4, 1];
 const MOST_AT_ONCE = AT_ONCE[0]!;
+/** The same, of what SQLite looks through in one go. */
+const RANGES = [1, 4, 16, 64, 256, 512];
+const MOST_RANGES = RANGES.at(-1)!;
 /** To what the time of a device is rounded up, in ms: a cursor that moves often must not touch an index each time. */
 const SEEN_MS = 60_000;
 const KEY = 'user_id = ? AND tenant_id = ? AND device = ?';
@@ -138,7 +141,39 @@ function* findCursors({ t }: Context, moves: readonly Move[]): Work<void> {
 }
 
 /** What a device has got since, of what nobody had got: a look into the index of what is unread, as far as it was delivered. */
-function* markSent({ t }: Context, moves: readonly Move[], now: number): Work<void> {
+function* markSent(context: Context, moves: readonly Move[], now: number): Work<void> {
+  if (context.dialect.hasOneWriter) yield* markSentAtOnce(context, moves, now);
+  else yield* markSentInOrder(context, moves, now);
+}
+
+/**
+ * Without what it finds coming by here. The list is of what the index alone says, and SQLite goes through it in the order of
+ * positions: each page of the table is touched once, however many devices there are.
+ */
+function* markSentAtOnce({ t }: Context, moves: readonly Move[], now: number): Work<void> {
+  const ranges = moves.flatMap(({ reader, from = 0, position }) =>
+    position <= from ? [] : reader.tenants.map((tenantId) => [reader.userId, tenantId, from, position] as const),
+  );
+  for (const part of chunks(ranges, MOST_RANGES)) {
+    const size = RANGES.find((one) => one >= part.length)!;
+    const parameters: unknown[] = [];
+    for (let i = 0; i < size; i++) {
+      const [userId, tenantId, from, through] = part[Math.min(i, part.length - 1)]!;
+      parameters.push(toStored(userId), toStored(tenantId), from, through);
+    }
+    const values = Array(size).fill('(?, ?, ?, ?)').join(', ');
+    yield* change(
+      `UPDATE ${t.message} SET status = 'sent', updated_at = ? WHERE position IN (SELECT m.position FROM (VALUES ${values}) moved` +
+        ` CROSS JOIN ${t.message} m WHERE m.receiver_id = moved.column1 AND m.tenant_id = moved.column2 AND m.slot IN (0, 1, 2)` +
+        " AND m.position > moved.column3 AND m.position <= moved.column4) AND status = 'pending' AND (expire_at = 0 OR expire_at > ?)",
+      now,
+      ...parameters,
+      now,
+    );
+  }
+}
+
+function* markSentInOrder({ t }: Context, moves: readonly Move[], now: number): Work<void> {
   const branches = moves.flatMap(({ reader, from = 0, position }) =>
     position <= from
       ? []

@@ -45,6 +45,10 @@ export interface SqlDialect {
   byIndex(index: string): string;
   /** That `column`, with which an index begins, is `value`. PostgreSQL guesses likewise where it is written as an equation. */
   is(column: string, value: string): string;
+  /** Whether only one transaction writes at a time: its rows need no order in which they are locked. */
+  readonly hasOneWriter: boolean;
+  /** Whether VALUES may stand in a FROM, its columns named `column1` and so on, with whatever parameters. */
+  readonly hasValuesTable: boolean;
   /** Whether UPDATE answers what it wrote; MySQL answers it as the id of an insert instead. */
   readonly hasReturning: boolean;
   /** Text as the driver needs it. */
@@ -114,6 +118,8 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     hasPartialIndexes: true,
     byIndex: () => '',
     is: (column, value) => `${column} = ${value}`,
+    hasOneWriter: true,
+    hasValuesTable: true,
     hasReturning: true,
     tableSuffix: '',
     indexIfNew: 'IF NOT EXISTS ',
@@ -139,6 +145,8 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     hasPartialIndexes: true,
     byIndex: () => '',
     is: (column, value) => `${column} IN (${value}, ${value})`,
+    hasOneWriter: false,
+    hasValuesTable: false,
     hasReturning: true,
     tableSuffix: '',
     indexIfNew: 'IF NOT EXISTS ',
@@ -165,6 +173,8 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     hasPartialIndexes: false,
     byIndex: (index) => ` FORCE INDEX (${index})`,
     is: (column, value) => `${column} = ${value}`,
+    hasOneWriter: false,
+    hasValuesTable: false,
     hasReturning: false,
     tableSuffix: ' ENGINE=InnoDB',
     indexIfNew: '',

@@ -149,12 +149,12 @@ export class StreamMailbox implements Mailbox, Counted {
   hides(event: BusEvent): boolean {
     const place = event.tag === undefined ? undefined : placeIn(event.tag);
     if (place === undefined) return false;
-    const audience = audienceOf(event.key);
     const { position } = place;
-    const take = audience.kind === 'topic' ? this.filter.take(audience.topic, event.event, position) : 'waits';
+    const group = groupOf(event.key);
+    const take = group === undefined ? 'waits' : this.filter.take(group, event.event, position);
     if (take !== 'waits') return take === 'no';
     if (position <= this.#through || position === this.#one) return true;
-    if (audience.kind === 'topic' && !this.#isFirst(position)) return true;
+    if (group !== undefined && !this.#isFirst(position)) return true;
     this.#gets(position);
     if (!this.isLive) {
       this.#replayed ??= new Set();
@@ -264,6 +264,13 @@ export class StreamMailbox implements Mailbox, Counted {
     if (expiresAt > 0) this.#host.arrived(this, { expiresAt });
     return { event, data, json, timestamp: createdAt, expiresAt, tag: roundTag(progress, eventId) };
   }
+}
+
+/** Looks at the rest of a key only where it is a group's: most are users'. */
+function groupOf(key: string): string | undefined {
+  if (!key.startsWith('t:')) return undefined;
+  const audience = audienceOf(key);
+  return audience.kind === 'topic' ? audience.topic : undefined;
 }
 
 const placeOf = ({ priority, position }: StoredMessage): BacklogCursor => ({ priority, position });

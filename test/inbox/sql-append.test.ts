@@ -8,6 +8,8 @@ import pg from 'pg';
 import { expect, test, vi } from 'vitest';
 import { tablesOf } from '../../src/inbox/sql-schema.js';
 import { SqlStore } from '../../src/inbox/sql-store.js';
+import { toStored } from '../../src/inbox/sql-work.js';
+import type { SqliteHandle } from '../../src/inbox/sqlite-connection.js';
 import type { NewMessage } from '../../src/inbox/store.js';
 import { ANNA, message, NODE, NOW, toEverybody, toGroup, toUser, unreadOf } from '../../src/testing/store-case.js';
 import { until } from '../support/until.js';
@@ -67,6 +69,30 @@ async function stored(database: TestDatabase): Promise<[id: string, position: nu
   return rows.map(({ event_id, position }) => [String(event_id), Number(position)]);
 }
 
+const sqliteOf = (database: SqliteHandle) => ({ dialect: 'sqlite', database }) as const;
+
+/** A handle as that of node:sqlite, to which a list of parameters is none. */
+function withoutLists(database: TestDatabase): SqliteHandle {
+  const handle = database.connect!() as SqliteHandle;
+  return {
+    exec: (sql) => handle.exec(sql),
+    get isTransaction() {
+      return handle.inTransaction === true;
+    },
+    prepare: (sql) => {
+      const statement = handle.prepare(sql);
+      const checked = (parameters: unknown[]): unknown[] => {
+        if (parameters.some(Array.isArray)) throw new TypeError("Unknown named parameter '0'");
+        return parameters;
+      };
+      return {
+        run: (...parameters) => statement.run(...checked(parameters)),
+        all: (...parameters) => statement.all(...checked(parameters)),
+      };
+    },
+  };
+}
+
 const toAnna = (ids: readonly string[], more: Partial<NewMessage> = {}): NewMessage[] =>
   ids.map((id) => message(id, toUser('anna'), more));
 
@@ -116,6 +142,62 @@ test.each(Object.entries(servers))('writes the same rows either way on %s', asyn
     expect(await store.find(`fast-${index}`)).toMatchObject(more);
   }
 });
+
+test('writes the same rows either way on SQLite, by clients that take a list of parameters and by others', async () => {
+  const database = await open(sqliteDatabase);
+  const odd = `'"\\ ?1 :x $y -- \u0000\u0001é€😀\n`;
+  const more = {
+    event: odd,
+    receiver: toUser(`anna ${odd}`, `acme ${odd}`),
+    data: odd,
+    json: false,
+    priority: 2,
+  } as const;
+  const times = { expiresAt: NOW + 5, createdAt: 2 ** 53 - 1 };
+  const lists = await start(database.store(), 'lists');
+  const spread = await start(new SqlStore({ ...sqliteOf(withoutLists(database)), prefix: database.prefix }), 'spread');
+  for (const [store, node] of [
+    [lists, `lists ${odd}`],
+    [spread, `spread ${odd}`],
+  ] as const) {
+    const ids = Array.from({ length: 70 }, (_, i) => `${store === lists}-${i}`);
+    const plain = await store.append(
+      ids.map((id) => message(id, toUser('anna'), { ...more, ...times })),
+      node,
+    );
+    expect(plain.map(({ position }) => position - plain[0]!.position)).toEqual(ids.map((_, i) => i));
+    // What is known by a key goes the other way, with all of its batch.
+    const slow = `${ids[0]}-slow`;
+    await store.append(
+      [
+        message(slow, toUser('anna'), { ...more, ...times }),
+        message(`${slow}-keyed`, toUser('ben'), { dedupKey: slow }),
+      ],
+      node,
+    );
+    const rows = await database.query(
+      `SELECT * FROM ${tablesOf(database.prefix).message} WHERE data = ? AND node = ?`,
+      [toStored(odd), toStored(node)],
+    );
+    expect(rows).toHaveLength(71);
+    const [first, ...others] = rows.map(({ event_id: _, position: __, ...rest }) => rest);
+    for (const other of others) expect(other).toEqual(first);
+    expect(await store.find(ids[69]!)).toMatchObject({ ...more, ...times });
+  }
+});
+
+test.each(Object.entries(databases))(
+  'stores a message once that comes twice in an append, on %s',
+  async (_, create) => {
+    const store = await start((await open(create)).store());
+    const appended = await store.append(toAnna(['a', 'b', 'a', 'c']), NODE);
+    const [a, b, again, c] = appended.map(({ position }) => position);
+    expect(appended.map(({ isDuplicate }) => isDuplicate)).toEqual([false, false, true, false]);
+    expect(again).toBe(a);
+    expect([a, b, c]).toEqual([a, b, c].sort((one, other) => one! - other!));
+    expect(await unreadOf(store, ANNA)).toEqual([['a', 'b', 'c'], 3]);
+  },
+);
 
 test.each(Object.entries(databases))(
   'gives positions in the order of commits, whichever way, on %s',
