@@ -1,7 +1,7 @@
 /** Other versions of Node, from npm (the package `node` is a front of them); they stay in `node_modules/.cache`. */
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { installInto, root, run } from './package.js';
+import { installOnce, root, run } from './package.js';
 
 /** The path of a Node binary of that version, downloaded when it is not there yet. */
 export async function nodeOf(version: string): Promise<string> {
@@ -19,18 +19,7 @@ export async function nodeOf(version: string): Promise<string> {
     return node;
   };
   return installed().catch(async () => {
-    // Two test files may want it at once: each installs beside, and the first to be done moves it into place, whole.
-    await mkdir(path.dirname(home), { recursive: true });
-    const beside = await mkdtemp(`${home}-`);
-    try {
-      await writeFile(path.join(beside, 'package.json'), '{ "private": true }\n');
-      await installInto(beside, [`${runtime}@${version}`]);
-      await rename(beside, home).catch((error: NodeJS.ErrnoException) => {
-        if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
-      });
-    } finally {
-      await rm(beside, { recursive: true, force: true });
-    }
+    await installOnce(home, `${runtime}@${version}`);
     return installed();
   });
 }

@@ -1,6 +1,6 @@
 /** The package as a user gets it: packed, and installed into a folder of its own. */
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -60,6 +60,22 @@ export async function installInto(folder: string, packages: readonly string[]): 
     '--fetch-retries=1',
   ];
   await run('npm', ['install', ...quiet, ...packages], folder);
+}
+
+/** {@link installInto} a `home` of its own that stays. Two test files may want it at once. */
+export async function installOnce(home: string, packed: string): Promise<void> {
+  await mkdir(path.dirname(home), { recursive: true });
+  // Each installs beside, and the first to be done moves it into place, whole.
+  const beside = await mkdtemp(`${home}-`);
+  try {
+    await writeFile(path.join(beside, 'package.json'), '{ "private": true }\n');
+    await installInto(beside, [packed]);
+    await rename(beside, home).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
+    });
+  } finally {
+    await rm(beside, { recursive: true, force: true });
+  }
 }
 
 /** Runs a program to its end in `cwd` and gives its output; a code other than 0 rejects with all of it. */

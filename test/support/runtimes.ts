@@ -1,7 +1,7 @@
 /** Deno, Bun and workerd, from npm; they stay in `node_modules/.cache`. */
-import { mkdir, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { installInto, root } from './package.js';
+import { installOnce, root } from './package.js';
 import { skipUnless } from './skip.js';
 
 export type RuntimeName = 'deno' | 'bun' | 'workerd';
@@ -87,18 +87,7 @@ async function installedRuntime(name: RuntimeName): Promise<string> {
   const file = path.join(home, 'node_modules', packed, binary);
   const isThere = () => stat(file).then(() => true);
   if (await isThere().catch(() => false)) return file;
-  // Two test files may want it at once: each installs beside, and the first to be done moves it into place, whole.
-  await mkdir(path.dirname(home), { recursive: true });
-  const beside = await mkdtemp(`${home}-`);
-  try {
-    await writeFile(path.join(beside, 'package.json'), '{ "private": true }\n');
-    await installInto(beside, [`${packed}@${version}`]);
-    await rename(beside, home).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
-    });
-  } finally {
-    await rm(beside, { recursive: true, force: true });
-  }
+  await installOnce(home, `${packed}@${version}`);
   await isThere();
   return file;
 }
