@@ -33,7 +33,7 @@ function reasonOf(error: unknown): string {
   if (name === 'TimeoutError') return 'NATS gave no answer in time';
   if (name === 'JetStreamNotEnabled') return 'no stream listens, or JetStream is off (jetstream is not enabled)';
   if (ROOM_EXCEEDED.includes(codeOf(error) as number)) {
-    return `${messageOf(error)}; it reserves historyBytes: give less of these, or JetStream more room`;
+    return `${messageOf(error)}; a stream reserves its historyBytes: give less of these, or JetStream more room`;
   }
   return messageOf(error);
 }

@@ -5,7 +5,7 @@
 import type { Bus, BusReceiver, Head } from './bus.js';
 import { withinMs } from './deadline.js';
 import { isThenable } from './diagnostics.js';
-import { isSseError, SseError } from './errors.js';
+import { busFailure } from './errors.js';
 
 /** What it needs of the broker. */
 export interface BusLifeHost {
@@ -54,8 +54,7 @@ export class BusLife {
     if (opened !== undefined) started = isThenable(started) ? started.then(opened) : opened();
     if (isThenable(started)) {
       started = started.then(undefined, (cause: unknown) => {
-        if (isSseError(cause)) throw cause;
-        throw new SseError('SSE_ERR_BUS_UNAVAILABLE', `bus ${bus.name} could not be started; see cause`, { cause });
+        throw busFailure(`bus ${bus.name} could not be started`, cause);
       });
       this.#started = started;
       started.then(

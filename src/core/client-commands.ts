@@ -8,7 +8,7 @@ import type { Cluster } from './cluster.js';
 import type { CallResult } from './cluster-calls.js';
 import type { ClusterCall } from './cluster-message.js';
 import { isThenable } from './diagnostics.js';
-import { isSseError, SseError, shown } from './errors.js';
+import { busFailure, SseError, shown } from './errors.js';
 import type { Membership } from './membership.js';
 import type { ResolvedOptions } from './options.js';
 import type { Registry } from './registry.js';
@@ -119,8 +119,7 @@ export class ClientCommands {
     const started = this.#host.start();
     const asked = isThenable(started) ? started.then(() => cluster.ask(request)) : cluster.ask(request);
     return asked.catch((cause: unknown) => {
-      if (isSseError(cause)) throw cause;
-      throw new SseError('SSE_ERR_BUS_UNAVAILABLE', 'the other nodes could not be asked; see cause', { cause });
+      throw busFailure('the other nodes could not be asked', cause);
     });
   }
 
@@ -139,8 +138,7 @@ export class ClientCommands {
       return true;
     } catch (cause) {
       this.#host.membership.removeTopic(client, topic);
-      if (isSseError(cause)) throw cause;
-      throw new SseError('SSE_ERR_BUS_UNAVAILABLE', 'the bus could not join the topic; see cause', { cause });
+      throw busFailure('the bus could not join the topic', cause);
     }
   }
 

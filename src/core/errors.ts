@@ -101,6 +101,11 @@ export function isSseError(value: unknown): value is SseError {
   }
 }
 
+/** What a bus failed with: an error of ours as it is, any other as the cause of one that says that the bus did not do `what`. */
+export function busFailure(what: string, cause: unknown): SseError {
+  return isSseError(cause) ? cause : new SseError('SSE_ERR_BUS_UNAVAILABLE', `${what}; see cause`, { cause });
+}
+
 /** `value` as it may stand in a message: short, on one line, quoted where it is a string. */
 export function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);

@@ -97,7 +97,7 @@ export function unpack(
     frame: undefined,
   };
   const extra = extras?.get(slot);
-  return extra === undefined ? event : marked(event, extra.priority, extra.tag);
+  return marked(event, extra?.priority, extra?.tag);
 }
 
 /** What is left in a pack as objects, those of `cache` where it has them, and how many characters of text that is. */

@@ -1,7 +1,7 @@
 /** From a send method to the bus: names are checked, data becomes text, the audience becomes a channel key. */
 import type { Bus } from './bus.js';
 import { isThenable } from './diagnostics.js';
-import { isSseError, SseError, shown } from './errors.js';
+import { busFailure, SseError, shown } from './errors.js';
 import {
   type BusEvent,
   checkEventName,
@@ -157,9 +157,7 @@ export class Publishing {
    * not come from us comes from the bus.
    */
   #rejected(error: unknown): Promise<string> {
-    const known = isSseError(error)
-      ? error
-      : new SseError('SSE_ERR_BUS_UNAVAILABLE', 'the bus could not publish; see cause', { cause: error });
+    const known = busFailure('the bus could not publish', error);
     const rejected = Promise.reject(known);
     rejected.catch(() => this.#host.failed(known));
     return rejected;

@@ -6,7 +6,7 @@
  * stream-mailbox.ts deliver to those who connect, unread.ts keeps counters right, relay.ts looks after what others left.
  */
 import { SseError, shown } from '../core/errors.js';
-import type { BusEvent, EventMap } from '../core/event.js';
+import type { EventMap } from '../core/event.js';
 import type { MailboxHost } from '../core/mailbox.js';
 import { checkOptionNames } from '../core/option-names.js';
 import { checkTenantId, checkTopic, checkUserId, topicsDisabled } from '../core/topic.js';
@@ -48,6 +48,7 @@ import type { SubscriptionKey } from './user-notice.js';
 
 /** How often this looks at what is due, in ms. */
 const TICK_MS = 250;
+const NO_OPTIONS: InboxSendOptions = Object.freeze({});
 /** Messages deleted, or devices forgotten, in one step. */
 const CLEANUP_STEP = 500;
 
@@ -358,21 +359,12 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
     options: InboxSendOptions | undefined,
   ): NewMessage {
     if (this.#closing !== undefined) throw closed();
-    let checked: BusEvent;
-    let tenantId = '';
-    let dedupKey: string | undefined;
-    if (options === undefined) {
-      checked = this.#host.prepare(kind, name, event, data, undefined);
-    } else {
-      checkSendOptions(options);
-      const { ttl, priority } = options;
-      checked = this.#host.prepare(kind, name, event, data, { ttl, priority, tenantId: options.tenantId });
-      tenantId = options.tenantId ?? '';
-      dedupKey = options.dedupKey;
-    }
+    if (options !== undefined) checkSendOptions(options);
+    const { dedupKey, tenantId, ttl, priority } = options ?? NO_OPTIONS;
+    const checked = this.#host.prepare(kind, name, event, data, options && { ttl, priority, tenantId });
     const message: NewMessage = {
       eventId: newMessageId(),
-      receiver: { type: RECEIVER_TYPES[kind], name, tenantId },
+      receiver: { type: RECEIVER_TYPES[kind], name, tenantId: tenantId ?? '' },
       event,
       data: checked.data,
       json: checked.json,

@@ -8,7 +8,7 @@
  */
 import type { MailboxHost } from '../core/mailbox.js';
 import type { TakenGroup } from './group-filter.js';
-import { contentOf } from './message-event.js';
+import { eventOf } from './message-event.js';
 import { storedTag } from './message-tag.js';
 import type { BacklogCursor, InboxStore, StoredMessage } from './store.js';
 import type { StreamMailbox } from './stream-mailbox.js';
@@ -138,6 +138,6 @@ export class LateGroups {
 
   #eventOf({ clientId }: StreamMailbox, message: StoredMessage) {
     const tag = storedTag(message.eventId, this.#settled());
-    return this.#host.restore({ ...contentOf(message), kind: 'client', name: clientId, tenantId: undefined, tag });
+    return this.#host.restore(eventOf(message, 'client', clientId, undefined, tag));
   }
 }

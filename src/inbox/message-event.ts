@@ -2,14 +2,13 @@
 import type { RestoredEvent } from '../core/mailbox.js';
 import type { NewMessage } from './store.js';
 
-/** All but whom it is for, and its tag. */
-export function contentOf({
-  event,
-  data,
-  json,
-  createdAt,
-  expiresAt,
-  priority,
-}: NewMessage): Omit<RestoredEvent, 'kind' | 'name' | 'tenantId' | 'tag'> {
-  return { event, data, json, timestamp: createdAt, expiresAt, priority };
+/** Written out: with a spread it took half of what a send costs beside its store (bench/README.md). */
+export function eventOf(
+  { event, data, json, createdAt, expiresAt, priority }: NewMessage,
+  kind: RestoredEvent['kind'],
+  name: string,
+  tenantId: string | undefined,
+  tag: string,
+): RestoredEvent {
+  return { kind, name, tenantId, event, data, json, timestamp: createdAt, expiresAt, priority, tag };
 }

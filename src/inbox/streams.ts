@@ -16,7 +16,7 @@ import { UnreadCounters } from './unread.js';
 import { noticeIn, type UserNotice } from './user-notice.js';
 
 /** Cursors moved in one transaction. */
-const MOVES = 500;
+const MOVES = 250;
 /** How often a device is said to be there that gets nothing, at the least; a quarter of its time to live, where that is less. */
 const SEEN_EVERY_MS = 24 * 60 * 60_000;
 

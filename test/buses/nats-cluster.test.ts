@@ -70,15 +70,14 @@ function publishAlways(nodes: readonly NatsNode[]) {
   };
 }
 
-/** Each of these nodes has got all that was taken, in one order, and was told of no loss, nor of an error that stays. */
+/** Each of these nodes has got all that was taken, in one order, and was told of no loss. */
 async function expectAllEverywhere(nodes: readonly NatsNode[], taken: readonly string[]): Promise<void> {
   await publishUntilTaken(nodes[0]!, A, 'last');
   for (const node of nodes) {
     await until(() => node.dataOf(A).includes('last'), 'the last event', 20_000);
     const has = new Set(node.dataOf());
     const missing = taken.filter((data) => !has.has(data));
-    const errors = node.errors.filter((error) => !isSseError(error) || !error.retryable);
-    expect({ losses: node.losses, errors, missing }).toEqual({ losses: [], errors: [], missing: [] });
+    expect({ losses: node.losses, missing }).toEqual({ losses: [], missing: [] });
     expect(node.events.map(({ id }) => id)).toEqual(nodes[0]!.events.map(({ id }) => id));
   }
 }
@@ -100,6 +99,9 @@ test('leaders that step down while everybody publishes: nobody misses an event o
   }
   await stop();
   await expectAllEverywhere(nodes, taken);
+  // Without a leader a stream cannot be asked for a moment, and that is told.
+  const lasting = nodes.flatMap(({ errors }) => errors.filter((error) => !isSseError(error) || !error.retryable));
+  expect(lasting).toEqual([]);
 }, 60_000);
 
 test('kill -9 of one server after the other: nobody misses an event or is told a gap', async () => {
@@ -133,4 +135,5 @@ test('kill -9 of one server after the other: nobody misses an event or is told a
   }
   await stop();
   await expectAllEverywhere(nodes, taken);
+  expect(nodes.flatMap(({ errors }) => errors)).toEqual([]);
 }, 60_000);

@@ -1,5 +1,8 @@
 /** What tests of one file open, and what chance must not decide in them. */
-import { afterEach, beforeEach, vi } from 'vitest';
+import { afterEach, beforeEach, onTestFinished, vi } from 'vitest';
+import type { Context } from '../../src/inbox/sql-append.js';
+import { SQL_DIALECTS } from '../../src/inbox/sql-dialect.js';
+import { tablesOf } from '../../src/inbox/sql-schema.js';
 import type { TestDatabase } from './databases.js';
 
 /** Closes what the tests of this file open after each of them, the last first. */
@@ -17,6 +20,17 @@ export function closedAfterEach(): {
     return database;
   };
   return { opened, open };
+}
+
+/** A database with a store that has begun, until the test ends, and what pieces of that store need to run by themselves. */
+export async function begun(create: () => Promise<TestDatabase>) {
+  const database = await create();
+  onTestFinished(database.dispose);
+  const store = database.store();
+  await store.start();
+  const t = tablesOf(database.prefix);
+  const context: Context = { dialect: SQL_DIALECTS[database.dialect], t };
+  return { database, store, t, context };
 }
 
 /** No append brings counts up to date by chance: statements are counted, or told from what a transaction does. */

@@ -2,17 +2,17 @@
  * How many rows a statement reads, where most of a table is somebody else's: a planner that guesses wrong reads all of them, by an
  * index too.
  */
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Context } from '../../src/inbox/sql-append.js';
 import { cleanup, sweep } from '../../src/inbox/sql-cleanup.js';
 import { SQL_DIALECTS } from '../../src/inbox/sql-dialect.js';
 import { markRead } from '../../src/inbox/sql-read.js';
 import { firstUnpublished, hasWork, relay, renewNode } from '../../src/inbox/sql-relay.js';
-import { tablesOf } from '../../src/inbox/sql-schema.js';
 import { countUnread, listBacklog, listPending } from '../../src/inbox/sql-unread.js';
 import type { Statement, Work } from '../../src/inbox/sql-work.js';
 import { ANNA, message, NOW, toGroup, toUser } from '../../src/testing/store-case.js';
 import { mysqlDatabase, postgresDatabase, type TestDatabase } from './databases.js';
+import { begun } from './opened.js';
 
 /** Of others, before anna's group has its first message; and by a node that is dead, and has published all of them. */
 const OTHERS = 12_000;
@@ -74,12 +74,7 @@ const databases = { PostgreSQL: postgresDatabase, MariaDB: mysqlDatabase };
 test.each(Object.entries(databases))(
   'no statement passes over the rows of others on %s',
   async (_, create) => {
-    const database = await create();
-    onTestFinished(database.dispose);
-    const store = database.store();
-    await store.start();
-    const t = tablesOf(database.prefix);
-    const context: Context = { dialect: SQL_DIALECTS[database.dialect], t };
+    const { database, store, t, context } = await begun(create);
     await store.subscribe('anna', '', 'team', undefined);
     const others = Array.from({ length: OTHERS }, (_, i) => message(`m${i}`, toUser(`user-${i % 500}`)));
     for (let i = 0; i < OTHERS; i += 1_000) await store.append(others.slice(i, i + 1_000), 'dead');

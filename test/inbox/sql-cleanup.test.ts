@@ -1,11 +1,9 @@
 /** Cleaning up what very many have read: no send waits for a row of each of them. */
-import { expect, onTestFinished, test } from 'vitest';
-import type { Context } from '../../src/inbox/sql-append.js';
+import { expect, test } from 'vitest';
 import { cleanup } from '../../src/inbox/sql-cleanup.js';
-import { SQL_DIALECTS } from '../../src/inbox/sql-dialect.js';
-import { tablesOf } from '../../src/inbox/sql-schema.js';
 import { ANNA, message, NODE, NOW, toEverybody, unreadOf } from '../../src/testing/store-case.js';
 import { mysqlDatabase, postgresDatabase, sqliteDatabase } from './databases.js';
+import { begun } from './opened.js';
 
 const READERS = 5_000;
 const databases = { SQLite: sqliteDatabase, PostgreSQL: postgresDatabase, MariaDB: mysqlDatabase };
@@ -13,11 +11,7 @@ const databases = { SQLite: sqliteDatabase, PostgreSQL: postgresDatabase, MariaD
 test.each(Object.entries(databases))(
   'a broadcast that 5 000 have read goes without all of their rows under the locks, and they go after it on %s',
   async (_, create) => {
-    const database = await create();
-    onTestFinished(database.dispose);
-    const store = database.store();
-    await store.start();
-    const t = tablesOf(database.prefix);
+    const { database, store, t, context } = await begun(create);
     // One of two in its lane, read beyond the other; and one that was the only one of its lane.
     await store.append(
       [
@@ -45,7 +39,6 @@ test.each(Object.entries(databases))(
       database.query(`SELECT lane_id FROM ${t[name]}`);
     const request = { now: NOW + 5, readBefore: 0, createdBefore: 0, limit: 100 };
     // What runs under the locks.
-    const context: Context = { dialect: SQL_DIALECTS[database.dialect], t };
     let changes = 0;
     const work = cleanup(context, request);
     let step = work.next();
