@@ -9,6 +9,7 @@ import type { Arrival, HandlerBroker } from './arrival.js';
 import { Http2Sink } from './http2-sink.js';
 import { NodeSink } from './node-sink.js';
 import type { HandlerOptions } from './options.js';
+import { endQuietly } from './quiet-request.js';
 import { STREAM_HEADERS } from './refusal.js';
 import { isGzip } from './response-headers.js';
 import { cut, isHttp2, type NodeHandler, type NodeRequest, type NodeResponse, serveNode } from './serve-node.js';
@@ -52,6 +53,7 @@ function open(
     } else {
       res.flushHeaders();
       sink = new NodeSink(req as IncomingMessage, res, gzip);
+      endQuietly(req as IncomingMessage);
     }
     return broker.connect({ sink, identity, topics, lastEventId, device });
   } catch (error) {

@@ -46,7 +46,7 @@ export interface NodeService {
 
 // An application may have put a `stream` of its own on an HTTP/1 response.
 export const isHttp2 = (res: NodeResponse): res is Http2ServerResponse =>
-  'stream' in res && !(res instanceof ServerResponse);
+  !(res instanceof ServerResponse) && 'stream' in res;
 
 /** True where nobody is there to answer. */
 export function isGone(req: NodeRequest, res: NodeResponse): boolean {

@@ -33,7 +33,7 @@ export function queryTopicResolver<Req extends RequestLike = IncomingMessage>(
   return (req) => {
     const topics: string[] = [];
     for (const value of parametersOf(req, parameter)) {
-      for (const part of value.split(',')) {
+      for (const part of value.includes(',') ? value.split(',') : [value]) {
         const topic = part.trim();
         if (topic !== '') topics.push(topic);
       }
