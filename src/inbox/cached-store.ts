@@ -16,6 +16,7 @@ import {
   refuseOption,
 } from './redis-connection.js';
 import type {
+  AdvanceRequest,
   Appended,
   BacklogCursor,
   DeviceMove,
@@ -218,7 +219,7 @@ export class CachedStore implements InboxStore {
     return this.#store.cursor(reader, device);
   }
 
-  advance(moves: readonly DeviceMove[], request: { now: number; maxDevices: number }): Promise<void> {
+  advance(moves: readonly DeviceMove[], request: AdvanceRequest): Promise<void> {
     return this.#store.advance(moves, request);
   }
 

@@ -31,6 +31,7 @@ export type { SqlDialectName } from './sql-dialect.js';
 export { SqlStore, type SqlStoreOptions } from './sql-store.js';
 export type { SqliteHandle } from './sqlite-connection.js';
 export type {
+  AdvanceRequest,
   Appended,
   BacklogCursor,
   DeviceMove,

@@ -9,6 +9,7 @@ import { MemoryDevices } from './memory-devices.js';
 import { MemoryTransaction } from './memory-transaction.js';
 import { checkMessages, checkNames, checkSubscriptionLimit } from './message-check.js';
 import type {
+  AdvanceRequest,
   Appended,
   BacklogCursor,
   DeviceMove,
@@ -168,11 +169,12 @@ export class MemoryStore implements InboxStore {
     return this.#devices.cursor(reader, device);
   }
 
-  async advance(moves: readonly DeviceMove[], request: { now: number; maxDevices: number }): Promise<void> {
-    const { now, maxDevices } = request;
+  async advance(moves: readonly DeviceMove[], request: AdvanceRequest): Promise<void> {
+    const { now, maxDevices, delivered = [] } = request;
     for (const { device } of moves) checkNames(device);
-    for (const { reader, device, position } of moves) {
-      this.#markSent(reader, this.#devices.cursor(reader, device), position, now);
+    for (const position of delivered) this.#isSent(this.#entries.get(position), now);
+    for (const { reader, device, position, isListed } of moves) {
+      if (isListed !== true) this.#markSent(reader, this.#devices.cursor(reader, device), position, now);
       this.#devices.move(reader, device, position, now, maxDevices);
     }
   }
@@ -346,12 +348,14 @@ export class MemoryStore implements InboxStore {
   #markSent({ userId, tenants }: Reader, after: number, through: number, now: number): void {
     for (const tenantId of tenants) {
       for (const position of this.#boxes.get(boxOf({ type: 'user', name: userId, tenantId })) ?? []) {
-        const entry = this.#entries.get(position)!;
-        const { message, readAt } = entry;
-        if (position <= after || position > through || readAt > 0 || isExpired(message, now)) continue;
-        if (message.status === 'pending') entry.message = Object.freeze({ ...message, status: 'sent' });
+        if (position > after && position <= through) this.#isSent(this.#entries.get(position), now);
       }
     }
+  }
+
+  #isSent(entry: Entry | undefined, now: number): void {
+    if (entry === undefined || entry.readAt > 0 || isExpired(entry.message, now)) return;
+    if (entry.message.status === 'pending') entry.message = Object.freeze({ ...entry.message, status: 'sent' });
   }
 
   #chooser({ userId, tenants }: Reader, selection: ReadSelection): (entry: Entry) => boolean {

@@ -16,11 +16,16 @@ import {
   toStored,
   type Work,
 } from './sql-work.js';
-import type { DeviceMove, Reader } from './store.js';
+import type { AdvanceRequest, DeviceMove, Reader } from './store.js';
 
 /** Devices, and readers' tenants, in one statement: few different ones, and the largest first. */
 const AT_ONCE = [16, 4, 1];
 const MOST_AT_ONCE = AT_ONCE[0]!;
+/** Cursors moved in one transaction, and messages marked. */
+const MOVES = 250;
+const MARKS = 2_048;
+/** So many messages one after the other are marked as a range. */
+const RUN = 16;
 /** The same, of what SQLite looks through in one go. */
 const RANGES = [1, 4, 16, 64, 256, 512];
 const MOST_RANGES = RANGES.at(-1)!;
@@ -41,17 +46,39 @@ export function* cursorOf({ t }: Context, reader: Reader, device: string): Work<
   return numberOf(row?.position);
 }
 
-export function* advance(
+/**
+ * The transactions of an advance, one after the other: messages that are known to have arrived are marked, of all devices
+ * together, since a page of the table has those of many; then cursors move. Where it ends in between, what is marked has arrived
+ * all the same, and is delivered again.
+ */
+export function* advancing(
   context: Context,
   moves: readonly DeviceMove[],
-  { now, maxDevices }: { readonly now: number; readonly maxDevices: number },
-): Work<void> {
-  const { dialect, t } = context;
-  // Cleaning is kept out, as where messages are read: the two would wait for each other's rows.
-  yield* select(`SELECT value FROM ${t.sequence} WHERE id = ${CLEANUP_ROW}${dialect.forShare}`);
+  request: AdvanceRequest,
+): Generator<() => Work<void>, void, void> {
   const ordered = inOrder(moves);
-  for (const part of chunks(ordered, MOST_AT_ONCE)) yield* findCursors(context, part);
-  yield* markSent(context, ordered, now);
+  const delivered = inOrderOnce(request.delivered ?? []);
+  for (let done = 0; done < delivered.length; done += MARKS) {
+    const some = delivered.subarray(done, done + MARKS);
+    yield () => markDelivered(context, some, request.now);
+  }
+  for (const part of chunks(ordered, MOVES)) yield () => advance(context, part, request);
+}
+
+function* markDelivered(context: Context, positions: Float64Array, now: number): Work<void> {
+  yield* keepCleaningOut(context);
+  yield* markPositions(context, positions, now);
+}
+
+function* advance(context: Context, moves: readonly Move[], { now, maxDevices }: AdvanceRequest): Work<void> {
+  const { dialect, t } = context;
+  yield* keepCleaningOut(context);
+  for (const part of chunks(moves, MOST_AT_ONCE)) yield* findCursors(context, part);
+  yield* markSent(
+    context,
+    moves.filter(({ isListed }) => isListed !== true),
+    now,
+  );
   const seenAt = Math.ceil(now / SEEN_MS) * SEEN_MS;
   const upsert = dialect.upsert(
     t.device,
@@ -61,9 +88,9 @@ export function* advance(
       { column: 'updated_at', how: 'max' },
     ],
   );
-  for (let done = 0; done < ordered.length; ) {
-    const count = AT_ONCE.find((size) => size <= ordered.length - done)!;
-    const rows = ordered.slice(done, done + count);
+  for (let done = 0; done < moves.length; ) {
+    const count = AT_ONCE.find((size) => size <= moves.length - done)!;
+    const rows = moves.slice(done, done + count);
     yield* change(
       `INSERT INTO ${t.device} (user_id, tenant_id, device, position, updated_at) VALUES ` +
         rows.map(() => '(?, ?, ?, ?, ?)').join(', ') +
@@ -72,7 +99,12 @@ export function* advance(
     );
     done += count;
   }
-  if (maxDevices > 0) yield* trim(context, ordered, maxDevices);
+  if (maxDevices > 0) yield* trim(context, moves, maxDevices);
+}
+
+/** As where messages are read: the two would wait for each other's rows. */
+function* keepCleaningOut({ dialect, t }: Context): Work<void> {
+  yield* select(`SELECT value FROM ${t.sequence} WHERE id = ${CLEANUP_ROW}${dialect.forShare}`);
 }
 
 /** Resolves to how many went. */
@@ -114,6 +146,8 @@ function inOrder(moves: readonly DeviceMove[]): Move[] {
   }
   return [...furthest.values()].sort((a, b) => byKey(a.key, b.key));
 }
+
+const inOrderOnce = (positions: Iterable<number>): Float64Array => Float64Array.from(new Set(positions)).sort();
 
 interface Branch {
   readonly sql: string;
@@ -173,7 +207,8 @@ function* markSentAtOnce({ t }: Context, moves: readonly Move[], now: number): W
   }
 }
 
-function* markSentInOrder({ t }: Context, moves: readonly Move[], now: number): Work<void> {
+function* markSentInOrder(context: Context, moves: readonly Move[], now: number): Work<void> {
+  const { t } = context;
   const branches = moves.flatMap(({ reader, from = 0, position }) =>
     position <= from
       ? []
@@ -184,20 +219,40 @@ function* markSentInOrder({ t }: Context, moves: readonly Move[], now: number): 
           parameters: [toStored(reader.userId), toStored(tenantId), from, position, now],
         })),
   );
-  const found = new Set<number>();
+  const found: number[] = [];
   for (const part of chunks(branches, MOST_AT_ONCE)) {
     const { sql, parameters } = union(part);
-    for (const row of yield* select(sql, ...parameters)) found.add(numberOf(row.position));
+    for (const row of yield* select(sql, ...parameters)) found.push(numberOf(row.position));
   }
-  const positions = [...found].sort((a, b) => a - b);
-  for (const part of chunks(positions, LIST_LIMIT)) {
-    const some = list(part);
-    // What was read in between stays read.
-    yield* change(
-      `UPDATE ${t.message} SET status = 'sent', updated_at = ? WHERE position IN ${some.sql} AND status = 'pending'`,
+  yield* markPositions(context, inOrderOnce(found), now);
+}
+
+/** `positions` in order, which is that in which their rows are locked. Mostly one follows the other: as a range that costs half. */
+function* markPositions({ t }: Context, positions: Float64Array, now: number): Work<void> {
+  // What was read in between stays read.
+  const mark = (where: string, ...parameters: readonly unknown[]): Work<number> =>
+    change(
+      `UPDATE ${t.message} SET status = 'sent', updated_at = ? WHERE ${where} AND status = 'pending'` +
+        ' AND (expire_at = 0 OR expire_at > ?)',
       now,
-      ...some.parameters,
+      ...parameters,
+      now,
     );
+  let single: number[] = [];
+  for (let at = 0; at < positions.length; ) {
+    const first = positions[at]!;
+    let end = at + 1;
+    while (end < positions.length && positions[end] === first + end - at) end++;
+    const isRun = end - at >= RUN;
+    if (!isRun) for (const position of positions.subarray(at, end)) single.push(position);
+    at = end;
+    const isLast = at === positions.length;
+    while (single.length >= LIST_LIMIT || ((isRun || isLast) && single.length > 0)) {
+      const some = list(single.slice(0, LIST_LIMIT));
+      single = single.slice(LIST_LIMIT);
+      yield* mark(`position IN ${some.sql}`, ...some.parameters);
+    }
+    if (isRun) yield* mark('position >= ? AND position <= ?', first, positions[at - 1]!);
   }
 }
 

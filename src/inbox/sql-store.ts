@@ -11,7 +11,7 @@ import { appendMessages, type Context, enqueueMessages, ensureNode } from './sql
 import { appendAtOnce, goesAtOnce } from './sql-append-at-once.js';
 import { type CleanupRequest, cleanup, sweep } from './sql-cleanup.js';
 import { type SqlConnection, storeError } from './sql-connection.js';
-import { advance, cursorOf, forgetDevices } from './sql-devices.js';
+import { advancing, cursorOf, forgetDevices } from './sql-devices.js';
 import { SQL_DIALECTS, type SqlDialectName } from './sql-dialect.js';
 import { ENVELOPE, storedMessageOf } from './sql-message.js';
 import { migrate, migrationStatements } from './sql-migrations.js';
@@ -24,6 +24,7 @@ import { countUnread, listBacklog, listPending, nextExpiry } from './sql-unread.
 import { numberOf, select, toStored, type Work } from './sql-work.js';
 import { SqliteConnection, type SqliteHandle } from './sqlite-connection.js';
 import type {
+  AdvanceRequest,
   Appended,
   BacklogCursor,
   DeviceMove,
@@ -229,9 +230,13 @@ export class SqlStore implements InboxStore {
     return this.#each(() => cursorOf(this.#context, reader, device));
   }
 
-  async advance(moves: readonly DeviceMove[], request: { now: number; maxDevices: number }): Promise<void> {
+  async advance(moves: readonly DeviceMove[], request: AdvanceRequest): Promise<void> {
     for (const { reader, device } of moves) checkNames(reader.userId, device);
-    if (moves.length > 0) await this.#write(() => advance(this.#context, moves, request));
+    for (const work of advancing(this.#context, moves, request)) {
+      await this.#write(work);
+      // One in this process has taken its time.
+      if (this.#context.dialect.hasOneWriter) await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   forgetDevices(request: { seenBefore: number; limit: number }): Promise<number> {

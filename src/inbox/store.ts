@@ -108,6 +108,15 @@ export interface DeviceMove {
   readonly reader: Reader;
   readonly device: string;
   readonly position: number;
+  /** All messages to that user that the device has got with this move are `delivered`: a store need not look for them. */
+  readonly isListed?: boolean | undefined;
+}
+
+/** With the moves of devices. */
+export interface AdvanceRequest {
+  readonly now: number;
+  readonly maxDevices: number;
+  readonly delivered?: readonly number[] | undefined;
 }
 
 /** Where a list in delivery order goes on: after the message of this priority and position. */
@@ -183,10 +192,10 @@ export interface InboxStore {
   /**
    * Says that devices were seen at `now` and have everything up to these positions. Cursors move forward, never back. What is
    * `pending` of the messages to that user in the reader's tenants, unexpired and unread, between a device's cursor and its new
-   * one is `sent` from then on. Of a user's devices in one tenant that are more than `maxDevices` (0: any number), when a new one
+   * one is `sent` from then on; so is what is `delivered` of that, positions in no order. Of a user's devices in one tenant that are more than `maxDevices` (0: any number), when a new one
    * is among the moves, those are forgotten that were not seen for longest.
    */
-  advance(moves: readonly DeviceMove[], request: { readonly now: number; readonly maxDevices: number }): Promise<void>;
+  advance(moves: readonly DeviceMove[], request: AdvanceRequest): Promise<void>;
   /**
    * Forgets at most `limit` devices that were last seen before `seenBefore`, ms since 1970; a store may take them for seen up to a
    * minute later than they were. Resolves to how many; below `limit`: that was all.

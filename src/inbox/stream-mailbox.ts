@@ -29,6 +29,8 @@ export interface StreamsHost {
   readonly settled: number;
   now(): number;
   subscriptionsOf(reader: Reader): Promise<readonly TakenGroup[]>;
+  /** It gets a message to its user. */
+  gets(mailbox: StreamMailbox, position: number): void;
   /** A message for this user came by. */
   arrived(mailbox: StreamMailbox, event: Pick<BusEvent, 'expiresAt'>): void;
   /** A message came out of the bus's history; `id`: of its event. */
@@ -57,6 +59,8 @@ export class StreamMailbox implements Mailbox, Counted {
   claim = 0;
   /** The cursor of the device as far as this stream knows. */
   advanced = 0;
+  /** What its device got above this, it got by this stream. */
+  knownAfter = 0;
   readonly #host: StreamsHost;
   /** Whether it has read its groups: from then on it is told of changes. */
   #isListening = false;
@@ -140,6 +144,7 @@ export class StreamMailbox implements Mailbox, Counted {
         .map((message) => this.#waiting(message, { from, through, after: placeOf(message), one }));
       this.#round = { from, through, after: placeOf(last), one };
       if (events.length === 0) continue;
+      for (const { receiver, position } of messages) if (receiver.type === 'user') this.#host.gets(this, position);
       this.hasNews = true;
       this.#host.delivered(events.length);
       return events;
@@ -156,6 +161,7 @@ export class StreamMailbox implements Mailbox, Counted {
     if (position <= this.#through || position === this.#one) return true;
     if (group !== undefined && !this.#isFirst(position)) return true;
     this.#gets(position);
+    if (event.key.startsWith('u:')) this.#host.gets(this, position);
     if (!this.isLive) {
       this.#replayed ??= new Set();
       if (this.#replayed.has(position)) return true;
@@ -252,11 +258,13 @@ export class StreamMailbox implements Mailbox, Counted {
     this.#isFresh = settled === undefined;
     this.#through = settled ?? 0;
     this.#one = position;
+    // What it has of all that there is, it got by other streams.
+    this.knownAfter = Math.max(head, position ?? 0);
     if (settled === undefined) return;
     this.claim = settled;
     // It may have more than its cursor says: what a round brought is not in the ids of the live events after it.
     this.hasNews = true;
-    this.newest = Math.max(head, position ?? 0);
+    this.newest = this.knownAfter;
   }
 
   #waiting(message: StoredMessage, progress: RoundProgress): WaitingEvent {

@@ -7,16 +7,17 @@
  */
 import type { BusEvent } from '../core/event.js';
 import type { Mailbox, MailboxHost, MailboxProvider, MailboxRequest } from '../core/mailbox.js';
+import { Deliveries, type StreamMove } from './deliveries.js';
 import { GroupChanges } from './group-changes.js';
 import { Settled } from './settled.js';
-import type { DeviceMove, InboxStore, ReadSelection } from './store.js';
+import type { InboxStore, ReadSelection } from './store.js';
 import { StreamMailbox, type StreamsHost } from './stream-mailbox.js';
 import { Telling } from './telling.js';
 import { UnreadCounters } from './unread.js';
 import { noticeIn, type UserNotice } from './user-notice.js';
 
-/** Cursors moved in one transaction. */
-const MOVES = 250;
+/** Cursors that a store is given at once: what their devices have got lies side by side. */
+const MOVES = 4_000;
 /** How often a device is said to be there that gets nothing, at the least; a quarter of its time to live, where that is less. */
 const SEEN_EVERY_MS = 24 * 60 * 60_000;
 
@@ -40,6 +41,7 @@ export class Streams implements MailboxProvider {
   readonly #streamsHost: StreamsHost;
   readonly #groups: GroupChanges;
   readonly #telling: Telling;
+  readonly #deliveries = new Deliveries();
   #claimsAt = 0;
   #advancing: Promise<void> | undefined = undefined;
 
@@ -134,14 +136,18 @@ export class Streams implements MailboxProvider {
   async #advance(): Promise<void> {
     const { deviceTtl, maxDevicesPerUser } = this.#options;
     const seenEvery = deviceTtl === 0 ? SEEN_EVERY_MS : Math.min(SEEN_EVERY_MS, deviceTtl / 4);
-    let moves: (DeviceMove & { readonly stream: StreamMailbox })[] = [];
+    let moves: StreamMove[] = [];
     const flush = async (): Promise<void> => {
       const some = moves;
       moves = [];
       if (some.length === 0) return;
       const seenAt = this.#host.clock.monotonic();
       try {
-        await this.#store.advance(some, { now: this.#host.clock.now(), maxDevices: maxDevicesPerUser });
+        await this.#store.advance(some.map(this.#deliveries.moveOf), {
+          now: this.#host.clock.now(),
+          maxDevices: maxDevicesPerUser,
+          delivered: this.#deliveries.of(some),
+        });
         // Not before: what failed is tried again.
         for (const { stream, position } of some) {
           stream.advanced = Math.max(stream.advanced, position);
@@ -158,10 +164,7 @@ export class Streams implements MailboxProvider {
       const isServed = stream.claim > stream.advanced && (!stream.isLive || isKeepingUp);
       // Else a device whose user is sent nothing would be forgotten as one that does not come.
       const isUnseen = stream.advanced > 0 && this.#host.clock.monotonic() - seenAt > seenEvery;
-      if (isServed || isUnseen) {
-        const { reader, device } = stream;
-        moves.push({ stream, reader, device, position: isServed ? stream.claim : stream.advanced });
-      }
+      if (isServed || isUnseen) moves.push({ stream, position: isServed ? stream.claim : stream.advanced });
       if (stream.isLive && isKeepingUp && stream.hasNews) {
         stream.hasNews = stream.served < stream.newest;
         stream.claim = stream.served;
@@ -172,6 +175,7 @@ export class Streams implements MailboxProvider {
       await new Promise((resolve) => setImmediate(resolve));
     }
     await flush();
+    this.#deliveries.settle();
   }
 
   #takeRead(userId: string, tenantId: string, read: ReadSelection | undefined): number {
@@ -193,6 +197,7 @@ export class Streams implements MailboxProvider {
       },
       now: () => this.#host.clock.now(),
       subscriptionsOf: (reader) => this.#groups.subscriptionsOf(reader),
+      gets: (mailbox, position) => this.#deliveries.add(mailbox, position),
       arrived: (mailbox, { expiresAt }: Pick<BusEvent, 'expiresAt'>) => {
         if (expiresAt > 0) this.counters.expires(mailbox.user, expiresAt);
         this.counters.changed(mailbox.user);

@@ -110,6 +110,33 @@ export function addDevices(add: AddStoreCase): void {
     assert.deepEqual((await unreadOf(store, ANNA))[1], 300);
   });
 
+  add('says it of what it is told that devices have got, without looking for it', async ({ store }) => {
+    // One after the other, then every third, with one that was read and one that has expired among them.
+    const owners = Array.from({ length: 2_500 }, (_, i) => (i < 2_200 || i % 3 === 0 ? 'anna' : 'ben'));
+    const ids = owners.map((_, i) => `m${i}`);
+    const appended = await store.append(
+      owners.map((owner, i) => message(ids[i]!, toUser(owner), i === 9 ? { expiresAt: NOW + 5 } : {})),
+      NODE,
+    );
+    await store.markRead(ANNA, { eventIds: ['m8'] }, NOW);
+    const annas = appended.filter((_, i) => owners[i] === 'anna').map(({ position }) => position);
+    const delivered = [...annas.filter((_, i) => i % 2 === 1), ...annas.filter((_, i) => i % 2 === 0), annas[3]!];
+    const last = appended.at(-1)!.position;
+    await store.advance([{ ...move('phone', last), isListed: true }], { ...SEEN, now: NOW + 5, delivered });
+    assert.equal(await store.cursor(ANNA, 'phone'), last);
+    const some = ids.filter((_, i) => i < 20 || i % 100 < 3 || (i > 2_030 && i < 2_060) || i > 2_190);
+    assert.deepEqual(
+      await statusOf(store, ...some.filter((id) => id !== 'm8')),
+      some
+        .filter((id) => id !== 'm8')
+        .map((id) => (id !== 'm9' && owners[ids.indexOf(id)] === 'anna' ? 'sent' : 'pending')),
+    );
+    assert.equal((await unreadOf(store, ANNA, NOW + 5))[1], annas.length - 2);
+    // Nothing is known of what this one got: it is looked for.
+    await store.advance([move('phone', last, BEN)], { ...SEEN, delivered: [] });
+    assert.deepEqual(await statusOf(store, 'm2200', 'm2201'), ['sent', 'sent']);
+  });
+
   add('leaves what was read, or has expired before a device got it, as it is', async ({ store }) => {
     const appended = await store.append(
       [

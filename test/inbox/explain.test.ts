@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { appendMessages, type Context } from '../../src/inbox/sql-append.js';
 import { cleanup, sweep } from '../../src/inbox/sql-cleanup.js';
-import { advance, cursorOf, forgetDevices } from '../../src/inbox/sql-devices.js';
+import { advancing, cursorOf, forgetDevices } from '../../src/inbox/sql-devices.js';
 import { SQL_DIALECTS } from '../../src/inbox/sql-dialect.js';
 import { markRead } from '../../src/inbox/sql-read.js';
 import { firstUnpublished, hasWork, relay, relayed, renewNode } from '../../src/inbox/sql-relay.js';
@@ -22,6 +22,8 @@ const MOVES = Array.from({ length: 40 }, (_, i) => ({
   device: `phone-${i}`,
   position: 900,
 }));
+/** Some alone, and many one after the other. */
+const DELIVERED = [901, 903, ...Array.from({ length: 40 }, (_, i) => 905 + i)];
 const RANGE = { after: 0, through: 1e9, limit: 100, now: NOW + 50 };
 
 /** Everything that a store does. */
@@ -46,8 +48,12 @@ function works(context: Context): (() => Work<unknown>)[] {
     () => relay(context, { node: 'node-3', limit: 100, now: NOW, again: true }),
     () => relayed(context, 'node-3', [6, 7]),
     () => cursorOf(context, READER, 'phone'),
-    () => advance(context, [{ reader: OTHER, device: 'phone', position: 900 }], SEEN),
-    () => advance(context, MOVES, SEEN),
+    ...advancing(context, [{ reader: OTHER, device: 'phone', position: 900 }], SEEN),
+    ...advancing(context, MOVES, SEEN),
+    ...advancing(context, [{ reader: READER, device: 'phone', position: 950, isListed: true }], {
+      ...SEEN,
+      delivered: DELIVERED,
+    }),
     () => forgetDevices(context, { seenBefore: NOW + 1_000, limit: 100 }),
     () => subscriptionsOf(context, READER, undefined),
     () => subscriptionsOf(context, READER, 'group-1'),
