@@ -1,5 +1,6 @@
 /** How the request of a stream ends when its client leaves: as ever for whoever listens, without an error that nobody hears. */
 import { IncomingMessage } from 'node:http';
+import { finished } from 'node:stream/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { createHandler, queryAuthenticator } from '../../src/index.js';
 import { makeBroker } from '../support/broker.js';
@@ -8,7 +9,10 @@ import { serve } from '../support/server.js';
 import { until } from '../support/until.js';
 
 /** A stream whose client leaves; gives what `watch` has seen of its request by the end. */
-async function leave(watch: (req: IncomingMessage, seen: string[]) => void, cut: 'end' | 'reset'): Promise<string[]> {
+async function leave(
+  watch: (req: IncomingMessage, seen: string[]) => void,
+  cut: 'end' | 'reset' | 'none',
+): Promise<string[]> {
   const broker = makeBroker();
   const handler = createHandler(broker, { authenticator: queryAuthenticator() });
   const seen: string[] = [];
@@ -26,7 +30,7 @@ async function leave(watch: (req: IncomingMessage, seen: string[]) => void, cut:
   connection.get('/?user_id=anna');
   await connection.has('connected');
   if (cut === 'end') connection.socket.end();
-  else connection.socket.resetAndDestroy();
+  else if (cut === 'reset') connection.socket.resetAndDestroy();
   await until(() => isClosed && broker.getStats().totalClients === 0, 'the request to close');
   return seen;
 }
@@ -58,6 +62,32 @@ test('who listens for errors gets it', async () => {
     req.on('error', ({ message, code }: NodeJS.ErrnoException) => seen.push(`${message}, ${code}`));
   }, 'end');
   expect(seen).toEqual(['response, cut', 'aborted, ECONNRESET', 'close, destroyed']);
+});
+
+test('who asks afterwards is told that it was cut', async () => {
+  const seen = await leave((req, seen) => {
+    req.on('close', () => {
+      const { code, message, stack } = req.errored as NodeJS.ErrnoException;
+      seen.push(`${code}, ${message}, ${stack?.startsWith('Error: aborted')}`);
+      finished(req).catch((error: unknown) => seen.push(`the same: ${error === req.errored}`));
+    });
+    req.on('aborted', () => req.on('error', ({ message }) => seen.push(`heard late: ${message}`)));
+  }, 'end');
+  expect(seen).toContain('ECONNRESET, aborted, true');
+  expect(seen).toContain('heard late: aborted');
+  await until(() => seen.includes('the same: true'), 'finished to tell it');
+});
+
+test("an error of the application's own is given as it is", async () => {
+  const own = Object.assign(new Error('the other side left'), { code: 'ECONNRESET' });
+  let given: Error | null = null;
+  await leave((req) => {
+    req.on('aborted', () => {
+      given = req.errored;
+    });
+    setTimeout(() => req.destroy(own), 50);
+  }, 'none');
+  expect(given).toBe(own);
 });
 
 test('a request that somebody has put a `destroy` of their own on keeps it', async () => {
