@@ -7,6 +7,8 @@ import type { StreamMailbox } from './stream-mailbox.js';
 
 /** Deliveries that are kept in mind; with more, stores look for themselves until cursors are past them. */
 const MOST = 256 * 1024;
+/** Below so many, what is no longer needed may stay. */
+const FEW = 1_024;
 
 /** That the cursor of the stream's device is to be at `position`. */
 export interface StreamMove {
@@ -17,15 +19,13 @@ export interface StreamMove {
 export class Deliveries {
   #streams: StreamMailbox[] = [];
   #positions: number[] = [];
+  /** Length at which it is looked through for what is no longer needed. */
+  #settleAt = FEW;
   /** What came up to here may be forgotten. */
   #forgotThrough = 0;
 
   add(stream: StreamMailbox, position: number): void {
-    if (this.#positions.length >= MOST) {
-      for (const one of this.#positions) if (one > this.#forgotThrough) this.#forgotThrough = one;
-      this.#streams = [];
-      this.#positions = [];
-    }
+    if (this.#positions.length >= this.#settleAt) this.#makeRoom();
     this.#streams.push(stream);
     this.#positions.push(position);
   }
@@ -36,14 +36,21 @@ export class Deliveries {
     return { reader, device, position, isListed: advanced >= knownAfter && advanced >= this.#forgotThrough };
   };
 
-  /** What each of these has got, up to its position; in no order, and perhaps more than once. */
-  of(moves: readonly StreamMove[]): number[] {
-    const through = new Map(moves.map(({ stream, position }) => [stream, position]));
-    return this.#positions.filter((position, i) => position <= (through.get(this.#streams[i]!) ?? 0));
+  /** What each stream has got, in no order, and perhaps more than once. What is no longer needed is forgotten. */
+  byStream(): ReadonlyMap<StreamMailbox, readonly number[]> {
+    this.#settle();
+    const all = new Map<StreamMailbox, number[]>();
+    for (let i = 0; i < this.#positions.length; i++) {
+      const stream = this.#streams[i]!;
+      const known = all.get(stream);
+      if (known === undefined) all.set(stream, [this.#positions[i]!]);
+      else known.push(this.#positions[i]!);
+    }
+    return all;
   }
 
   /** Forgets what cursors are past, and streams that are closed. */
-  settle(): void {
+  #settle(): void {
     const streams = this.#streams;
     const positions = this.#positions;
     let kept = 0;
@@ -55,5 +62,15 @@ export class Deliveries {
     }
     streams.length = kept;
     positions.length = kept;
+    this.#settleAt = Math.min(MOST, Math.max(FEW, 2 * kept));
+  }
+
+  #makeRoom(): void {
+    this.#settle();
+    if (this.#positions.length < MOST) return;
+    for (const one of this.#positions) if (one > this.#forgotThrough) this.#forgotThrough = one;
+    this.#streams = [];
+    this.#positions = [];
+    this.#settleAt = FEW;
   }
 }

@@ -43,6 +43,9 @@ interface StoredSubscription extends Subscription {
   readonly userId: string;
 }
 
+/** Cursors moved in one turn. */
+const MOVES = 250;
+
 const key = (...parts: string[]): string => JSON.stringify(parts);
 const boxOf = ({ type, name, tenantId }: Receiver): string => key(type, tenantId, name);
 
@@ -173,7 +176,9 @@ export class MemoryStore implements InboxStore {
     const { now, maxDevices, delivered = [] } = request;
     for (const { device } of moves) checkNames(device);
     for (const position of delivered) this.#isSent(this.#entries.get(position), now);
-    for (const { reader, device, position, isListed } of moves) {
+    for (const [done, { reader, device, position, isListed }] of moves.entries()) {
+      // Looking for the messages of very many takes its time: others have theirs in between.
+      if (done > 0 && done % MOVES === 0) await new Promise((resolve) => setImmediate(resolve));
       if (isListed !== true) this.#markSent(reader, this.#devices.cursor(reader, device), position, now);
       this.#devices.move(reader, device, position, now, maxDevices);
     }

@@ -144,7 +144,8 @@ function inOrder(moves: readonly DeviceMove[]): Move[] {
     const name = JSON.stringify(key);
     if (move.position >= (furthest.get(name)?.position ?? 0)) furthest.set(name, { ...move, key, from: undefined });
   }
-  return [...furthest.values()].sort((a, b) => byKey(a.key, b.key));
+  const byName = ([one]: [string, Move], [other]: [string, Move]): number => (one < other ? -1 : one > other ? 1 : 0);
+  return [...furthest].sort(byName).map(([, move]) => move);
 }
 
 const inOrderOnce = (positions: Iterable<number>): Float64Array => Float64Array.from(new Set(positions)).sort();

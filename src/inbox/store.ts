@@ -114,8 +114,14 @@ export interface DeviceMove {
 
 /** With the moves of devices. */
 export interface AdvanceRequest {
+  /** ms since 1970. */
   readonly now: number;
+  /** Most devices of one user in one tenant; 0: any number. */
   readonly maxDevices: number;
+  /**
+   * Positions of messages to users that have reached a device of theirs, which the caller vouches for: in no order, some perhaps
+   * twice, some of messages that were read since, or are gone. Default: none.
+   */
   readonly delivered?: readonly number[] | undefined;
 }
 
@@ -192,8 +198,9 @@ export interface InboxStore {
   /**
    * Says that devices were seen at `now` and have everything up to these positions. Cursors move forward, never back. What is
    * `pending` of the messages to that user in the reader's tenants, unexpired and unread, between a device's cursor and its new
-   * one is `sent` from then on; so is what is `delivered` of that, positions in no order. Of a user's devices in one tenant that are more than `maxDevices` (0: any number), when a new one
-   * is among the moves, those are forgotten that were not seen for longest.
+   * one is `sent` from then on; and so is what is `delivered`, whoever it is for. Of a user's devices in one tenant that are more
+   * than `maxDevices`, when a new one is among the moves, those are forgotten that were not seen for longest. May be done in
+   * steps, each cursor not before what it is past is `sent`; where it rejects, some may be done, and it is called again.
    */
   advance(moves: readonly DeviceMove[], request: AdvanceRequest): Promise<void>;
   /**

@@ -17,7 +17,7 @@ import { UnreadCounters } from './unread.js';
 import { noticeIn, type UserNotice } from './user-notice.js';
 
 /** Cursors that a store is given at once: what their devices have got lies side by side. */
-const MOVES = 4_000;
+const MOVES = 1_000;
 /** How often a device is said to be there that gets nothing, at the least; a quarter of its time to live, where that is less. */
 const SEEN_EVERY_MS = 24 * 60 * 60_000;
 
@@ -136,6 +136,7 @@ export class Streams implements MailboxProvider {
   async #advance(): Promise<void> {
     const { deviceTtl, maxDevicesPerUser } = this.#options;
     const seenEvery = deviceTtl === 0 ? SEEN_EVERY_MS : Math.min(SEEN_EVERY_MS, deviceTtl / 4);
+    const got = this.#deliveries.byStream();
     let moves: StreamMove[] = [];
     const flush = async (): Promise<void> => {
       const some = moves;
@@ -146,7 +147,7 @@ export class Streams implements MailboxProvider {
         await this.#store.advance(some.map(this.#deliveries.moveOf), {
           now: this.#host.clock.now(),
           maxDevices: maxDevicesPerUser,
-          delivered: this.#deliveries.of(some),
+          delivered: some.flatMap(({ stream, position }) => got.get(stream)?.filter((one) => one <= position) ?? []),
         });
         // Not before: what failed is tried again.
         for (const { stream, position } of some) {
@@ -175,7 +176,6 @@ export class Streams implements MailboxProvider {
       await new Promise((resolve) => setImmediate(resolve));
     }
     await flush();
-    this.#deliveries.settle();
   }
 
   #takeRead(userId: string, tenantId: string, read: ReadSelection | undefined): number {

@@ -88,21 +88,33 @@ test('what a client says that it has, got by another stream, is to be looked for
   phone.cut(1);
 });
 
+const MANY = 256 * 1024;
+
 test('with more than is kept in mind, stores look until the cursors are past it', () => {
   const deliveries = new Deliveries();
   const stream = { advanced: 0, knownAfter: 0, isClosed: false } as StreamMailbox;
   const isListed = (): boolean | undefined => deliveries.moveOf({ stream, position: 1 }).isListed;
-  const many = 256 * 1024;
-  for (let position = 1; position <= many; position++) deliveries.add(stream, position);
+  for (let position = 1; position <= MANY; position++) deliveries.add(stream, position);
   expect(isListed()).toBe(true);
-  expect(deliveries.of([{ stream, position: 3 }])).toEqual([1, 2, 3]);
-  deliveries.add(stream, many + 1);
+  expect(deliveries.byStream().get(stream)).toHaveLength(MANY);
+  deliveries.add(stream, MANY + 1);
   expect(isListed()).toBe(false);
-  stream.advanced = many - 1;
+  stream.advanced = MANY - 1;
   expect(isListed()).toBe(false);
-  stream.advanced = many;
+  stream.advanced = MANY;
   expect(isListed()).toBe(true);
-  expect(deliveries.of([{ stream, position: many + 9 }])).toEqual([many + 1]);
+  expect(deliveries.byStream().get(stream)).toEqual([MANY + 1]);
+});
+
+test('streams that are over take no room', () => {
+  const deliveries = new Deliveries();
+  const stays = { advanced: 0, knownAfter: 0, isClosed: false } as StreamMailbox;
+  deliveries.add(stays, 1);
+  for (let position = 2; position <= 2 * MANY; position++) {
+    deliveries.add({ advanced: 0, knownAfter: 0, isClosed: true } as StreamMailbox, position);
+  }
+  expect(deliveries.moveOf({ stream: stays, position: 1 }).isListed).toBe(true);
+  expect([...deliveries.byStream()]).toEqual([[stays, [1]]]);
 });
 
 test('what cursors are past, and what streams got that are over, is forgotten', () => {
@@ -112,7 +124,5 @@ test('what cursors are past, and what streams got that are over, is forgotten', 
   deliveries.add(other, 5);
   one.advanced = 5;
   other.isClosed = true;
-  deliveries.settle();
-  const both = [one, other].map((stream) => ({ stream, position: 9 }));
-  expect(deliveries.of(both)).toEqual([6]);
+  expect([...deliveries.byStream()]).toEqual([[one, [6]]]);
 });
