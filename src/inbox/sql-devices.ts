@@ -3,7 +3,7 @@
  * everybody moves the devices of all who are online.
  */
 import type { Context } from './sql-append.js';
-import { CLEANUP_ROW } from './sql-schema.js';
+import { keepCleaningOut } from './sql-cleaning-lock.js';
 import {
   change,
   chunks,
@@ -21,14 +21,14 @@ import type { AdvanceRequest, DeviceMove, Reader } from './store.js';
 /** Devices, and readers' tenants, in one statement: few different ones, and the largest first. */
 const AT_ONCE = [16, 4, 1];
 const MOST_AT_ONCE = AT_ONCE[0]!;
+/** The same, of what SQLite looks through in one go. */
+const RANGES = [1, 4, 16, 64, 256, 512];
+const MOST_RANGES = RANGES.at(-1)!;
 /** Cursors moved in one transaction, and messages marked. */
 const MOVES = 250;
 const MARKS = 2_048;
 /** So many messages one after the other are marked as a range. */
 const RUN = 16;
-/** The same, of what SQLite looks through in one go. */
-const RANGES = [1, 4, 16, 64, 256, 512];
-const MOST_RANGES = RANGES.at(-1)!;
 /** To what the time of a device is rounded up, in ms: a cursor that moves often must not touch an index each time. */
 const SEEN_MS = 60_000;
 const KEY = 'user_id = ? AND tenant_id = ? AND device = ?';
@@ -102,11 +102,6 @@ function* advance(context: Context, moves: readonly Move[], { now, maxDevices }:
   if (maxDevices > 0) yield* trim(context, moves, maxDevices);
 }
 
-/** As where messages are read: the two would wait for each other's rows. */
-function* keepCleaningOut({ dialect, t }: Context): Work<void> {
-  yield* select(`SELECT value FROM ${t.sequence} WHERE id = ${CLEANUP_ROW}${dialect.forShare}`);
-}
-
 /** Resolves to how many went. */
 export function* forgetDevices(
   { t }: Context,
@@ -120,7 +115,7 @@ export function* forgetDevices(
   const keys = rows.map((row) => [row.user_id, row.tenant_id, row.device].map((part) => toStored(fromStored(part))));
   let forgotten = 0;
   // In the order in which cursors move. One that has come meanwhile stays.
-  for (const key of keys.sort(byKey)) {
+  for (const key of byName(keys.map((key) => [nameOf(key), key]))) {
     forgotten += yield* change(`DELETE FROM ${t.device} WHERE ${KEY} AND updated_at < ?`, ...key, seenBefore);
   }
   return forgotten;
@@ -131,9 +126,11 @@ function deviceKey({ userId, tenants }: Reader, device: string): string[] {
   return [toStored(userId), toStored(tenants.at(-1) ?? ''), toStored(device)];
 }
 
-function byKey(a: readonly string[], b: readonly string[]): number {
-  const [one, other] = [JSON.stringify(a), JSON.stringify(b)];
-  return one < other ? -1 : one > other ? 1 : 0;
+const nameOf = (key: readonly string[]): string => JSON.stringify(key);
+
+/** In the order of their names, each of which is made once: there may be thousands. */
+function byName<T>(named: Iterable<readonly [string, T]>): T[] {
+  return [...named].sort(([one], [other]) => (one < other ? -1 : one > other ? 1 : 0)).map(([, value]) => value);
 }
 
 /** In one order everywhere: two nodes that move the same devices wait for each other instead of for ever. Each device once. */
@@ -141,11 +138,10 @@ function inOrder(moves: readonly DeviceMove[]): Move[] {
   const furthest = new Map<string, Move>();
   for (const move of moves) {
     const key = deviceKey(move.reader, move.device);
-    const name = JSON.stringify(key);
+    const name = nameOf(key);
     if (move.position >= (furthest.get(name)?.position ?? 0)) furthest.set(name, { ...move, key, from: undefined });
   }
-  const byName = ([one]: [string, Move], [other]: [string, Move]): number => (one < other ? -1 : one > other ? 1 : 0);
-  return [...furthest].sort(byName).map(([, move]) => move);
+  return byName(furthest);
 }
 
 const inOrderOnce = (positions: Iterable<number>): Float64Array => Float64Array.from(new Set(positions)).sort();

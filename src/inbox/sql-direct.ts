@@ -6,7 +6,8 @@
  * Expired messages are unread until they are cleaned up; an index over those that can expire takes them off.
  */
 import type { Context } from './sql-append.js';
-import { CLEANUP_ROW, SEQUENCE_ROW } from './sql-schema.js';
+import { keepCleaningOut } from './sql-cleaning-lock.js';
+import { SEQUENCE_ROW } from './sql-schema.js';
 import { change, chunks, fromStored, numberOf, select, toStored, type Work } from './sql-work.js';
 import type { NewMessage, Receiver } from './store.js';
 
@@ -121,8 +122,7 @@ function* lockReaders({ dialect, t }: Context, readers: readonly Receiver[]): Wo
 
 /** The same in a transaction that does nothing else: appends go on meanwhile. */
 export function* rollUpAlone(context: Context, readers: readonly Receiver[]): Work<void> {
-  const { dialect, t } = context;
-  yield* select(`SELECT value FROM ${t.sequence} WHERE id = ${CLEANUP_ROW}${dialect.forShare}`);
+  yield* keepCleaningOut(context);
   yield* rollUp(context, readers);
 }
 

@@ -1,8 +1,8 @@
 /** Marking read. The reader's rows are locked first, and cleaning is kept out, so that counts and rows agree. */
 import type { Context } from './sql-append.js';
+import { keepCleaningOut } from './sql-cleaning-lock.js';
 import { type LockedTenant, lockReader, markDirect } from './sql-direct.js';
 import { countLanes, lanesOf, type ReaderLane } from './sql-lanes.js';
-import { CLEANUP_ROW } from './sql-schema.js';
 import {
   change,
   chunks,
@@ -22,8 +22,7 @@ const ROWS = [64, 16, 4, 1];
 
 /** Resolves to how many changed. */
 export function* markRead(context: Context, reader: Reader, selection: ReadSelection, now: number): Work<number> {
-  const { dialect, t } = context;
-  yield* select(`SELECT value FROM ${t.sequence} WHERE id = ${CLEANUP_ROW}${dialect.forShare}`);
+  yield* keepCleaningOut(context);
   const locked: LockedTenant[] = [];
   for (const tenantId of [...reader.tenants].sort()) {
     const { countedThrough } = yield* lockReader(context, reader.userId, tenantId);

@@ -124,12 +124,11 @@ export function addDevices(add: AddStoreCase): void {
     const last = appended.at(-1)!.position;
     await store.advance([{ ...move('phone', last), isListed: true }], { ...SEEN, now: NOW + 5, delivered });
     assert.equal(await store.cursor(ANNA, 'phone'), last);
-    const some = ids.filter((_, i) => i < 20 || i % 100 < 3 || (i > 2_030 && i < 2_060) || i > 2_190);
+    const isLookedAt = (i: number): boolean => i < 20 || i % 100 < 3 || (i > 2_030 && i < 2_060) || i > 2_190;
+    const some = ids.filter((_, i) => isLookedAt(i) && i !== 8);
     assert.deepEqual(
-      await statusOf(store, ...some.filter((id) => id !== 'm8')),
-      some
-        .filter((id) => id !== 'm8')
-        .map((id) => (id !== 'm9' && owners[ids.indexOf(id)] === 'anna' ? 'sent' : 'pending')),
+      await statusOf(store, ...some),
+      some.map((id) => (id !== 'm9' && owners[ids.indexOf(id)] === 'anna' ? 'sent' : 'pending')),
     );
     assert.equal((await unreadOf(store, ANNA, NOW + 5))[1], annas.length - 2);
     // Nothing is known of what this one got: it is looked for.

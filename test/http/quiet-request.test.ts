@@ -1,4 +1,4 @@
-/** How the request of a stream ends when its client leaves: as ever for whoever listens, without an error that nobody hears. */
+/** How the request of a stream ends when its client leaves: as ever for whoever listens or asks, without a stack that nobody reads. */
 import { IncomingMessage } from 'node:http';
 import { finished } from 'node:stream/promises';
 import { expect, onTestFinished, test } from 'vitest';
@@ -11,13 +11,15 @@ import { until } from '../support/until.js';
 /** A stream whose client leaves; gives what `watch` has seen of its request by the end. */
 async function leave(
   watch: (req: IncomingMessage, seen: string[]) => void,
-  cut: 'end' | 'reset' | 'none',
+  cut: 'end' | 'reset' | ((req: IncomingMessage) => void),
 ): Promise<string[]> {
   const broker = makeBroker();
   const handler = createHandler(broker, { authenticator: queryAuthenticator() });
   const seen: string[] = [];
   let isClosed = false;
+  let request: IncomingMessage | undefined;
   const server = await serve((req, res) => {
+    request = req;
     watch(req, seen);
     res.on('close', () => seen.push(`response, ${res.writableFinished ? 'finished' : 'cut'}`));
     req.on('close', () => {
@@ -31,6 +33,7 @@ async function leave(
   await connection.has('connected');
   if (cut === 'end') connection.socket.end();
   else if (cut === 'reset') connection.socket.resetAndDestroy();
+  else cut(request!);
   await until(() => isClosed && broker.getStats().totalClients === 0, 'the request to close');
   return seen;
 }
@@ -81,12 +84,11 @@ test('who asks afterwards is told that it was cut', async () => {
 test("an error of the application's own is given as it is", async () => {
   const own = Object.assign(new Error('the other side left'), { code: 'ECONNRESET' });
   let given: Error | null = null;
-  await leave((req) => {
+  const watch = (req: IncomingMessage) =>
     req.on('aborted', () => {
       given = req.errored;
     });
-    setTimeout(() => req.destroy(own), 50);
-  }, 'none');
+  await leave(watch, (req) => req.destroy(own));
   expect(given).toBe(own);
 });
 

@@ -130,6 +130,14 @@ export class Device {
     this.#connection = undefined;
   }
 
+  /** Until it has so many messages. */
+  async has(count: number): Promise<void> {
+    await until(() => {
+      this.take();
+      return this.messages.length === count;
+    }, `${count} messages at ${this.userId}`);
+  }
+
   /** Takes what has come. */
   take(): void {
     this.#connection?.arrive();

@@ -75,10 +75,7 @@ describe.each(Object.entries(stores))('over %s', (_, create) => {
     expect(await states('anna')).toEqual(['pending', 'sent']);
     const phone = new Device('anna', undefined, 'phone');
     phone.connect(broker);
-    await until(() => {
-      phone.take();
-      return phone.messages.length === 2;
-    }, 'the messages');
+    await phone.has(2);
     // Handed to the socket is not kept.
     expect(await states('anna')).toEqual(['pending', 'sent']);
     await until(async () => {
@@ -129,10 +126,7 @@ test('what comes back says by its cursor what it has', async () => {
   await until(() => [...broker.getClients()].length === 1, 'the phone');
   const id = await inbox.sendToUser('anna', 'note', 1);
   await inbox.broadcast('note', 2);
-  await until(() => {
-    phone.take();
-    return phone.messages.length === 2;
-  }, 'both');
+  await phone.has(2);
   phone.cut(1);
   for (let i = 0; i < 3; i++) await pass();
   expect((await store.find(id))?.status).toBe('pending');
