@@ -35,7 +35,7 @@ import type {
   MarkReadSelection,
   PendingOptions,
 } from './inbox-types.js';
-import { checkMessage, checkSame } from './message-check.js';
+import { checkContents, checkSame } from './message-check.js';
 import { newMessageId } from './message-id.js';
 import { Outbound } from './outbound.js';
 import { isOnlineAnywhere } from './presence.js';
@@ -376,7 +376,7 @@ export class Inbox<Events extends EventMap = Record<string, unknown>> implements
       dedupKey,
     };
     // One bad message must not take those of the same transaction with it.
-    checkMessage(message);
+    checkContents(message);
     return message;
   }
 

@@ -199,6 +199,13 @@ export class KyselyConnection implements SqlConnection {
           ' binary: true',
       );
     }
+    // What a statement says between quotes comes to the tables in the character set of the connection.
+    if (numberOf(rows[0]?.width ?? 1) !== 1) {
+      throw new SseError(
+        'SSE_ERR_INVALID_OPTION',
+        'the connections of the pool have a character_set_connection with several bytes for a letter; set it to utf8mb4',
+      );
+    }
     // SQL_ASCII keeps the bytes that it is given.
     const { encoding = 'UTF8' } = rows[0] ?? {};
     if (encoding !== 'UTF8' && encoding !== 'SQL_ASCII') {

@@ -9,18 +9,22 @@ const MAX_DEDUP_KEY_LENGTH = 128;
 
 /** @throws {SseError} `SSE_ERR_INVALID_DATA`, `SSE_ERR_INVALID_OPTION` */
 export function checkMessages(messages: readonly NewMessage[]): void {
-  for (const message of messages) checkMessage(message);
+  for (const message of messages) {
+    const { eventId } = message;
+    if (!EVENT_ID.test(eventId)) {
+      throw new SseError('SSE_ERR_INVALID_OPTION', `eventId must match ${EVENT_ID.source}; got ${shown(eventId)}`);
+    }
+    checkContents(message);
+  }
 }
 
 /**
- * Without a list or a closure: every send comes by here twice, in the inbox and in its store.
+ * All but the id, which an inbox makes itself. Without a list or a closure: every send comes by here twice, in the inbox and in
+ * its store.
  *
  * @throws {SseError} `SSE_ERR_INVALID_DATA`, `SSE_ERR_INVALID_OPTION`
  */
-export function checkMessage({ eventId, receiver, event, data, dedupKey, expiresAt, createdAt }: NewMessage): void {
-  if (!EVENT_ID.test(eventId)) {
-    throw new SseError('SSE_ERR_INVALID_OPTION', `eventId must match ${EVENT_ID.source}; got ${shown(eventId)}`);
-  }
+export function checkContents({ receiver, event, data, dedupKey, expiresAt, createdAt }: NewMessage): void {
   if (dedupKey !== undefined) {
     if (dedupKey.length === 0 || dedupKey.length > MAX_DEDUP_KEY_LENGTH) {
       throw new SseError(

@@ -9,14 +9,21 @@ let used = pool.length;
 let lastTime = 0;
 let sequence = 0;
 
+// Used for every id. Put together of pieces, one would leave a kilobyte of garbage, and be copied when it is first looked into.
+const random = new Uint8Array(BYTES);
+const bytes = new Uint8Array(BYTES);
+const text = Buffer.from('xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx');
+/** Where the two digits of each byte stand in it. */
+const PLACES = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+const DIGITS = Buffer.from('0123456789abcdef');
+
 /** A new id; greater than all that this process made before. */
 export function newMessageId(): string {
   if (used === pool.length) {
     randomFillSync(pool);
     used = 0;
   }
-  const random = pool.subarray(used, used + BYTES);
-  used += BYTES;
+  for (let i = 0; i < BYTES; i++) random[i] = pool[used++]!;
   const now = Date.now();
   if (now > lastTime) {
     lastTime = now;
@@ -26,5 +33,11 @@ export function newMessageId(): string {
     sequence = 0;
     lastTime++;
   }
-  return v7({ random, msecs: lastTime, seq: sequence });
+  v7({ random, msecs: lastTime, seq: sequence }, bytes);
+  for (let i = 0; i < BYTES; i++) {
+    const at = PLACES[i]!;
+    text[at] = DIGITS[bytes[i]! >> 4]!;
+    text[at + 1] = DIGITS[bytes[i]! & 15]!;
+  }
+  return text.toString('latin1');
 }

@@ -92,11 +92,18 @@ function numbered(sql: string): string {
 }
 
 /**
- * Text as bytes. mysql2 writes parameters into the statement, text with backslashes before its quotes, whether the session
- * knows these for escapes or not (NO_BACKSLASH_ESCAPES); bytes as hexadecimal digits, which nothing can end too early.
+ * What stands between quotes as it is, and is the same in every character set that a session may have. Nothing is not: MariaDB
+ * may take that for NULL (EMPTY_STRING_IS_NULL).
+ */
+const PLAIN = /^[\w .:-]+$/;
+
+/**
+ * Text as bytes, but for names without anything special in them. mysql2 writes parameters into the statement, text with
+ * backslashes before its quotes, whether the session knows these for escapes or not (NO_BACKSLASH_ESCAPES); bytes as hexadecimal
+ * digits, which nothing can end too early, and which take longer than all else about a short text.
  */
 function asBytes(parameters: readonly unknown[]): readonly unknown[] {
-  return parameters.map((value) => (typeof value === 'string' ? Buffer.from(value) : value));
+  return parameters.map((value) => (typeof value === 'string' && !PLAIN.test(value) ? Buffer.from(value) : value));
 }
 
 export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object.freeze({
@@ -160,7 +167,7 @@ export const SQL_DIALECTS: Readonly<Record<SqlDialectName, SqlDialect>> = Object
     beginRead: ['SET TRANSACTION ISOLATION LEVEL REPEATABLE READ', 'START TRANSACTION READ ONLY'],
     commit: 'COMMIT AND NO CHAIN NO RELEASE',
     rollback: 'ROLLBACK AND NO CHAIN NO RELEASE',
-    askSession: 'SELECT @@sql_mode AS mode, @@autocommit AS autocommit, ? AS time',
+    askSession: "SELECT @@sql_mode AS mode, @@autocommit AS autocommit, LENGTH('-') AS width, ? AS time",
     forUpdate: ' FOR UPDATE',
     forShare: ' LOCK IN SHARE MODE',
     // 256 UTF-16 units have at most 768 bytes. Every text collation but the newest takes "a" and "a " for one.

@@ -31,14 +31,14 @@ export function* change(sql: string, ...parameters: readonly unknown[]): Work<nu
   return (yield { sql, parameters }).changes;
 }
 
-// One escape for what PostgreSQL refuses in text, and what SQLite clients end it at. Everything else stands as it is, so
-// that people can read the tables.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it is about
-const ESCAPED = /[\u0000\u0001]/;
-
-/** Text as it stands in the tables: NUL becomes U+0001 and `0`, U+0001 becomes U+0001 and `1`. */
+/**
+ * Text as it stands in the tables: NUL becomes U+0001 and `0`, U+0001 becomes U+0001 and `1`. One escape for what PostgreSQL
+ * refuses in text, and what SQLite clients end it at. Everything else stands as it is, so that people can read the tables.
+ */
 export function toStored(text: string): string {
-  return ESCAPED.test(text) ? text.replaceAll('\u0001', '\u00011').replaceAll('\u0000', '\u00010') : text;
+  // Each text of each message comes by here: an expression would take five times as long.
+  if (!text.includes('\u0001') && !text.includes('\u0000')) return text;
+  return text.replaceAll('\u0001', '\u00011').replaceAll('\u0000', '\u00010');
 }
 
 /** The inverse of {@link toStored}; MySQL answers bytes for what is compared as bytes. */

@@ -186,7 +186,33 @@ test('as a string the chunk is the same bytes, and there is one only where that 
       if (text !== undefined) expect(Buffer.from(text, 'latin1').equals(frame.chunk)).toBe(true);
     }),
   );
-  expect(new Batch([commentFrame(), commentFrame()]).chunkText).toBeUndefined();
+});
+
+test('several that go to one recipient are one string, too, where each of them would be', () => {
+  const part = fc.record({
+    data: fc.oneof(dataText, fc.stringMatching(/^[ -~]{0,40}$/)),
+    event: fc.oneof(fc.constantFrom('tick', 'größe'), fc.stringMatching(/^[a-z]{1,9}$/)),
+    isForOne: fc.constantFrom(true, true, true, false),
+  });
+  fc.assert(
+    fc.property(fc.array(part, { minLength: 2, maxLength: 5 }), (parts) => {
+      const frames = parts.map(({ data, event, isForOne }, i) => {
+        const frame = frameOf(eventOf(i + 1, { data, event }));
+        frame.isForOne = isForOne;
+        return frame;
+      });
+      const batch = new Batch(frames);
+      const text = batch.chunkText;
+      const isAscii = frames.every(({ source }) => /^[\0-\x7f]*$/.test(source!.data + source!.event));
+      expect(text !== undefined).toBe(isAscii && parts.every(({ isForOne }) => isForOne));
+      // The Buffer is another form of the same bytes, and of the same number of them.
+      if (text !== undefined) expect(Buffer.from(text, 'latin1').equals(batch.chunk)).toBe(true);
+      expect(batch.payload.equals(Buffer.concat(frames.map(({ payload }) => payload)))).toBe(true);
+      expect(batch.bytes).toBe(batch.payload.length);
+      expect(batch.chunkText).toBeUndefined();
+    }),
+    { numRuns: 300 },
+  );
 });
 
 test('sizes around powers of sixteen are framed right', () => {

@@ -64,6 +64,16 @@ test('refuses connections that do not know the escapes of their client, and says
   await expect(store.start()).rejects.toMatchObject({ code: 'SSE_ERR_INVALID_OPTION' });
 });
 
+test('refuses connections on which a letter between quotes has several bytes', async () => {
+  const database = await open(() => mysqlDatabase());
+  const pool = poolWith("SET collation_connection = 'utf16_general_ci'");
+  const store = new SqlStore({ dialect: 'mysql', pool, prefix: database.prefix });
+  await expect(store.start()).rejects.toMatchObject({
+    code: 'SSE_ERR_INVALID_OPTION',
+    message: expect.stringMatching(/character_set_connection.*utf8mb4/),
+  });
+});
+
 /** Ends the text, the row and the statement around it, however it is escaped. */
 function attacks(victim: string): string[] {
   const drop = `DROP TABLE ${victim}`;
