@@ -64,7 +64,8 @@ async function measurePublishing({ scenario, options, server, load, plan, ackPor
   const publish = { kind, rate, perTurn, window, least: options.leastPublishes };
   const warmUp = await server.ask('publish', { plan: { ...publish, seconds: options.warmupSeconds } });
   await load.ask('drain', { published: warmUp.totals, patienceMs: options.patienceMs });
-  await server.ask('collect');
+  // Once: see measureConnects.
+  await server.ask('collect', { times: 1 });
   const residentBefore = residentBytes(server.pid);
 
   const before = await account(server);
@@ -126,13 +127,18 @@ async function measureMemory({ scenario, options, server, load, plan, ackPort })
   };
 }
 
-/** @param {Context} context */
+/**
+ * Without a collection before the account: several in a row, while nobody is connected, let go of the shapes of objects that
+ * compiled code is about, and with them of that code. No server does that, and it made a visit cost half as much again.
+ *
+ * @param {Context} context
+ */
 async function measureConnects({ scenario, options, server, load, plan, ackPort }) {
   const { rate } = scenario;
+  const warmupSeconds = Math.max(options.warmupSeconds, scenario.minWarmup);
   await load.ask('connect', { plan, ackPort });
-  await load.ask('churn', { plan: { rate, seconds: options.warmupSeconds, holdMs: HOLD_MS } });
+  await load.ask('churn', { plan: { rate, seconds: warmupSeconds, holdMs: HOLD_MS } });
   await sleep(SETTLE_MS);
-  await server.ask('collect');
   const before = await account(server);
   await load.ask('mark');
   const visits = await load.ask('churn', { plan: { rate, seconds: options.seconds, holdMs: HOLD_MS } });

@@ -51,8 +51,8 @@ export function serve(create) {
       const { user, system } = process.cpuUsage();
       return { cpuSeconds: (user + system) / 1e6, memory: process.memoryUsage(), clients: target.clientCount() };
     },
-    async collect() {
-      await collectGarbage();
+    async collect({ times = 6 } = {}) {
+      await collectGarbage(times);
       return process.memoryUsage();
     },
     async inspect() {
@@ -82,10 +82,10 @@ function listen(server) {
   });
 }
 
-/** Several times, with turns between: what a collection frees may free more at the next. */
-async function collectGarbage() {
+/** Several times for figures of memory, with turns between: what a collection frees may free more at the next. */
+async function collectGarbage(times = 6) {
   if (globalThis.gc === undefined) throw new Error('start me with --expose-gc');
-  for (let i = 0; i < 6; i++) {
+  for (let i = 0; i < times; i++) {
     globalThis.gc();
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
